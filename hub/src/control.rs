@@ -1,0 +1,96 @@
+//! The conversation between the command line and a running hub: JSON lines over the Unix
+//! socket `control.sock` in the data directory (mode 0600).
+//!
+//! One connection carries one request: the client writes one [`Request`] line, the hub
+//! answers with [`Reply`] lines until [`Reply::Done`] or [`Reply::Failed`]. Limits: request
+//! line [`REQUEST_BYTES_MAX`]; a query ends after [`QUERY_ROWS_MAX`] rows or its own
+//! time-out. The same requests are answered without a hub by opening the file itself:
+//! queries read-only, changes read-write.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Longest request line in bytes (an import chunk is the largest).
+pub const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most rows one query returns.
+pub const QUERY_ROWS_MAX: u64 = 1_000_000;
+
+/// What the command line may ask.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Request {
+    /// One read-only SQL statement with positional parameters.
+    Query {
+        /// A single SELECT (or other reading) statement.
+        sql: String,
+        /// Values for `?`, in order: null, bool, number or string.
+        params: Vec<Value>,
+        /// Give up after this many milliseconds.
+        timeout_ms: u64,
+        /// Written by the person, not by this program: no file access, no settings.
+        untrusted: bool,
+    },
+    /// Makes (or renews) a sensor's token; answers with one row: `join` line.
+    Enroll {
+        /// The sensor's name.
+        name: String,
+        /// Host name or address sensors reach the hub by; default from the configuration.
+        address: Option<String>,
+    },
+    /// A sensor's token is refused from now on.
+    Revoke {
+        /// The sensor's name.
+        name: String,
+    },
+    /// Marks an alert as seen, or open again.
+    Ack {
+        /// The alert's id.
+        id: i64,
+        /// Why.
+        note: Option<String>,
+        /// Open it again instead.
+        undo: bool,
+    },
+    /// Stores events as if a sensor had sent them: a zstd batch in base64 for a local,
+    /// named source. Exactly once by (name, epoch, seq) like any batch.
+    Import {
+        /// Name of the source; becomes a sensor.
+        name: String,
+        /// [`agentmon_core::wire`] batch, base64.
+        batch: String,
+    },
+    /// The hub's own state as one row of JSON.
+    Status,
+    /// Reads the configuration again.
+    Reload,
+}
+
+/// One line of the answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// Column names and DuckDB type names of the rows that follow.
+    Columns {
+        /// Names, in order.
+        names: Vec<String>,
+        /// DuckDB's names of the types, in order.
+        types: Vec<String>,
+    },
+    /// One row; timestamps are RFC 3339 UTC text, lists are arrays.
+    Row {
+        /// Values in column order.
+        values: Vec<Value>,
+    },
+    /// All rows sent.
+    Done {
+        /// Rows, or things changed.
+        count: u64,
+        /// A limit cut the answer short.
+        truncated: bool,
+    },
+    /// Nothing (more) comes.
+    Failed {
+        /// What went wrong and what to do about it.
+        error: String,
+    },
+}

@@ -1,0 +1,182 @@
+-- Base schema. Times are UTC TIMESTAMP (microseconds); addresses, MACs and names are
+-- canonical printable text (dictionary-compressed by DuckDB). No indexes on the large
+-- tables: every question has a time range and zone maps answer it.
+
+CREATE TABLE sensors (
+    id          INTEGER   NOT NULL PRIMARY KEY,
+    name        VARCHAR   NOT NULL UNIQUE,
+    token_hash  VARCHAR   NOT NULL,             -- hex SHA-256 of the bearer token
+    enrolled_at TIMESTAMP NOT NULL,
+    revoked_at  TIMESTAMP,
+    last_seen   TIMESTAMP,
+    last_sent   TIMESTAMP,                      -- the sensor's own clock at last_seen
+    version     VARCHAR,
+    pending     UBIGINT,
+    ring_bytes  UBIGINT
+);
+
+-- How far each life (epoch) of a sensor's ring has been stored: written in the same
+-- transaction as the events, so that a replayed batch changes nothing.
+CREATE TABLE ingest_cursor (
+    sensor  INTEGER   NOT NULL,
+    epoch   UBIGINT   NOT NULL,
+    seq     UBIGINT   NOT NULL,                 -- last sequence number stored
+    updated TIMESTAMP NOT NULL,
+    PRIMARY KEY (sensor, epoch)
+);
+
+-- Latest value of each counter and collector state a sensor reported.
+CREATE TABLE sensor_counters (
+    sensor  INTEGER NOT NULL,
+    name    VARCHAR NOT NULL,
+    value   UBIGINT NOT NULL,
+    PRIMARY KEY (sensor, name)
+);
+CREATE TABLE sensor_collectors (
+    sensor  INTEGER NOT NULL,
+    name    VARCHAR NOT NULL,
+    state   VARCHAR NOT NULL,
+    PRIMARY KEY (sensor, name)
+);
+
+CREATE TABLE dns (
+    time       TIMESTAMP NOT NULL,
+    sensor     INTEGER   NOT NULL,
+    client     VARCHAR   NOT NULL,
+    mac        VARCHAR,
+    name       VARCHAR   NOT NULL,
+    domain     VARCHAR   NOT NULL,              -- registrable domain, or the name itself
+    qtype      USMALLINT NOT NULL,
+    status     VARCHAR   NOT NULL,
+    rcode      USMALLINT,
+    answers    VARCHAR[],
+    ttl        UINTEGER,
+    upstream   VARCHAR,
+    latency_us UINTEGER,
+    blocked_by VARCHAR,
+    source     VARCHAR   NOT NULL
+);
+
+-- Finished flows, one row each. Flows still open stand in flows_open (same columns),
+-- replaced by every update; the view `flows` shows both.
+CREATE TABLE flows_done (
+    time        TIMESTAMP NOT NULL,             -- of the record: end, or last update
+    sensor      INTEGER   NOT NULL,
+    id          UBIGINT   NOT NULL,
+    proto       UTINYINT  NOT NULL,
+    src         VARCHAR   NOT NULL,
+    sport       USMALLINT NOT NULL,
+    dst         VARCHAR   NOT NULL,
+    dport       USMALLINT NOT NULL,
+    nat_src     VARCHAR,
+    nat_sport   USMALLINT,
+    nat_dst     VARCHAR,
+    nat_dport   USMALLINT,
+    start       TIMESTAMP,
+    duration_ms UBIGINT,
+    bytes_out   UBIGINT,
+    bytes_in    UBIGINT,
+    packets_out UBIGINT,
+    packets_in  UBIGINT,
+    tcp_state   VARCHAR,
+    replied     BOOLEAN   NOT NULL,
+    offloaded   BOOLEAN   NOT NULL,
+    iface       VARCHAR,
+    mac         VARCHAR,
+    name        VARCHAR,                        -- by which src had resolved dst
+    name_age_ms UBIGINT
+);
+CREATE TABLE flows_open AS FROM flows_done LIMIT 0;
+
+CREATE TABLE firewall (
+    time      TIMESTAMP NOT NULL,
+    sensor    INTEGER   NOT NULL,
+    verdict   VARCHAR   NOT NULL,
+    prefix    VARCHAR   NOT NULL,
+    proto     UTINYINT  NOT NULL,
+    src       VARCHAR   NOT NULL,
+    sport     USMALLINT NOT NULL,
+    dst       VARCHAR   NOT NULL,
+    dport     USMALLINT NOT NULL,
+    in_iface  VARCHAR,
+    out_iface VARCHAR,
+    mac       VARCHAR,
+    bytes     UINTEGER  NOT NULL
+);
+
+CREATE TABLE devices (
+    mac        VARCHAR   NOT NULL PRIMARY KEY,
+    hostname   VARCHAR,                         -- last name heard
+    iface      VARCHAR,
+    first_seen TIMESTAMP NOT NULL,
+    last_seen  TIMESTAMP NOT NULL
+);
+CREATE TABLE device_addresses (
+    mac        VARCHAR   NOT NULL,
+    ip         VARCHAR   NOT NULL,
+    first_seen TIMESTAMP NOT NULL,
+    last_seen  TIMESTAMP NOT NULL,
+    PRIMARY KEY (mac, ip)
+);
+
+CREATE TABLE gaps (
+    time      TIMESTAMP NOT NULL,               -- end of the span
+    sensor    INTEGER   NOT NULL,
+    collector VARCHAR   NOT NULL,
+    since     TIMESTAMP NOT NULL,               -- begin of the span
+    reason    VARCHAR   NOT NULL,
+    lost      UBIGINT
+);
+
+CREATE SEQUENCE finding_id;
+CREATE TABLE findings (
+    id       BIGINT    NOT NULL DEFAULT nextval('finding_id'),
+    time     TIMESTAMP NOT NULL,
+    sensor   INTEGER   NOT NULL,
+    rule     VARCHAR   NOT NULL,
+    subject  VARCHAR   NOT NULL,
+    client   VARCHAR,
+    mac      VARCHAR,
+    score    DOUBLE    NOT NULL,
+    severity VARCHAR   NOT NULL,
+    why      VARCHAR   NOT NULL,
+    evidence VARCHAR   NOT NULL,                -- JSON object, printable
+    alert    BIGINT                             -- the alert it was fused into
+);
+
+-- What a person is told: findings of one rule, subject and client fused.
+CREATE SEQUENCE alert_id;
+CREATE TABLE alerts (
+    id         BIGINT    NOT NULL DEFAULT nextval('alert_id') PRIMARY KEY,
+    dedup_key  VARCHAR   NOT NULL,              -- rule|client|subject
+    rule       VARCHAR   NOT NULL,
+    subject    VARCHAR   NOT NULL,
+    client     VARCHAR,
+    mac        VARCHAR,
+    first_seen TIMESTAMP NOT NULL,
+    last_seen  TIMESTAMP NOT NULL,
+    findings   UBIGINT   NOT NULL,
+    score      DOUBLE    NOT NULL,              -- highest of its findings
+    severity   VARCHAR   NOT NULL,
+    why        VARCHAR   NOT NULL,              -- of the highest-scored finding
+    status     VARCHAR   NOT NULL,              -- open, acked
+    acked_at   TIMESTAMP,
+    ack_note   VARCHAR
+);
+
+-- Losses at the hub itself, by reason; written with the batch that showed them.
+CREATE TABLE hub_counters (
+    name  VARCHAR NOT NULL PRIMARY KEY,
+    value UBIGINT NOT NULL
+);
+
+CREATE VIEW flows AS
+    SELECT *, false AS open FROM flows_done
+    UNION ALL BY NAME
+    SELECT *, true AS open FROM flows_open;
+
+-- One row per (device or lone address): the newest name an address goes by.
+CREATE VIEW address_names AS
+    SELECT a.ip, a.mac, d.hostname, a.last_seen
+    FROM device_addresses a JOIN devices d USING (mac)
+    QUALIFY row_number() OVER (PARTITION BY a.ip ORDER BY a.last_seen DESC) = 1;

@@ -1,0 +1,151 @@
+//! Collectors: each reads one source on a thread of its own and delivers events.
+//!
+//! A collector is three functions: `run` (I/O, short, returns its error), `decode` (bytes
+//! to raw, pure, fuzzed), `normalise` (raw to event, pure). It never retries in secret: it
+//! returns the error and the supervisor starts it again with back-off. State that must
+//! survive that restart lives in `self`; state that must survive the process goes into
+//! the [`Checkpoint`] that travels with the events and is committed with them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use agentmon_core::Event;
+use agentmon_core::time::Clock;
+
+use crate::counters::Counters;
+
+/// Most deliveries waiting for the pipeline, over all collectors.
+pub const DELIVERIES_MAX: usize = 256;
+/// Most events a collector puts into one delivery.
+pub const DELIVERY_EVENTS_MAX: usize = 1_024;
+
+/// What a collector hands over in one piece: it is committed in one piece.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// What was seen, oldest first.
+    pub events: Vec<Event>,
+    /// Where to go on after a restart, once these events are safe.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// A collector's place in its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The collector's own name (with its file or address where there may be several).
+    pub key: String,
+    /// Its own encoding, a few KiB at most.
+    pub value: Vec<u8>,
+}
+
+/// The pipeline is gone: the program is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the pipeline has stopped")]
+pub struct Closed;
+
+/// Where collectors deliver to. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    sender: SyncSender<Delivery>,
+}
+
+impl Outbox {
+    /// A bounded queue of [`DELIVERIES_MAX`]; the receiver belongs to the pipeline.
+    #[must_use]
+    pub fn channel() -> (Self, Receiver<Delivery>) {
+        let (sender, receiver) = sync_channel(DELIVERIES_MAX);
+        (Self { sender }, receiver)
+    }
+
+    /// Hands over and waits while the pipeline is behind: the source (a file, a socket
+    /// buffer of 4 MiB) is the better queue.
+    ///
+    /// # Errors
+    /// [`Closed`] when the program is stopping.
+    pub fn send(&self, delivery: Delivery) -> Result<(), Closed> {
+        self.sender.send(delivery).map_err(|_| Closed)
+    }
+
+    /// Hands over without waiting; a full queue gives the delivery back, to be counted.
+    ///
+    /// # Errors
+    /// The delivery, when the queue is full or the program is stopping.
+    pub fn try_send(&self, delivery: Delivery) -> Result<(), Delivery> {
+        self.sender.try_send(delivery).map_err(|e| match e {
+            TrySendError::Full(d) | TrySendError::Disconnected(d) => d,
+        })
+    }
+}
+
+/// The wish to stop, shared by all threads.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks all threads to stop.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+    /// Whether to stop.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+    /// Sleeps for `duration` in steps of at most 100 ms; true when asked to stop meanwhile.
+    #[must_use]
+    pub fn sleep(&self, duration: Duration) -> bool {
+        let mut left = duration;
+        while !self.is_set() && !left.is_zero() {
+            let step = left.min(Duration::from_millis(100));
+            std::thread::sleep(step);
+            left -= step;
+        }
+        self.is_set()
+    }
+}
+
+/// What every collector is given.
+#[derive(Clone)]
+pub struct Context {
+    /// Where events go.
+    pub outbox: Outbox,
+    /// When to end.
+    pub stop: Stop,
+    /// Wall and monotonic time.
+    pub clock: Arc<dyn Clock>,
+    /// Where losses are counted.
+    pub counters: Counters,
+    /// One line for `status`: what the collector sees or lacks right now.
+    pub state: State,
+}
+
+/// A collector's one-line state, shown by `status`: `ok`, or what is missing and how to
+/// mend it.
+#[derive(Clone, Debug, Default)]
+pub struct State(Arc<std::sync::Mutex<String>>);
+
+impl State {
+    /// Replaces the line.
+    pub fn set(&self, line: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = line.into();
+    }
+    /// The line now.
+    #[must_use]
+    pub fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+/// One source of events.
+pub trait Collector: Send {
+    /// Its name in `status`, counters and configuration: `conntrack`, `firewall`,
+    /// `passive-dns`, `dnsmasq-log`, `leases`, `neighbours`, `replay`.
+    fn name(&self) -> &str;
+
+    /// Reads until asked to stop. The supervisor restarts it after an error.
+    ///
+    /// # Errors
+    /// Whatever made the source unreadable, with what to do about it in the text.
+    fn run(&mut self, context: &Context) -> anyhow::Result<()>;
+}

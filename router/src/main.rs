@@ -1,0 +1,2 @@
+//! The `agentmon-router` command.
+fn main() {}
