@@ -6,6 +6,14 @@
 //! survive that restart lives in `self`; state that must survive the process goes into
 //! the [`Checkpoint`] that travels with the events and is committed with them.
 
+pub mod conntrack;
+pub mod dnsmasq_log;
+pub mod firewall;
+pub mod leases;
+pub mod neighbours;
+pub mod passive_dns;
+pub mod replay;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -142,6 +150,15 @@ pub trait Collector: Send {
     /// Its name in `status`, counters and configuration: `conntrack`, `firewall`,
     /// `passive-dns`, `dnsmasq-log`, `leases`, `neighbours`, `replay`.
     fn name(&self) -> &str;
+
+    /// The key under which this collector's [`Checkpoint`]s are kept, if it makes any.
+    fn checkpoint_key(&self) -> Option<String> {
+        None
+    }
+
+    /// Takes over the last committed checkpoint; called once, before the first `run`. A
+    /// value it cannot read means: start as if there were none, and say so.
+    fn restore(&mut self, _value: &[u8]) {}
 
     /// Reads until asked to stop. The supervisor restarts it after an error.
     ///
