@@ -12,6 +12,10 @@ use serde_json::Value;
 
 /// Longest request line in bytes (an import chunk is the largest).
 pub const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Longest reply line in bytes: one row of the widest table with the longest texts.
+pub const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The socket's name inside the data directory.
+pub const SOCKET_NAME: &str = "control.sock";
 /// Most rows one query returns.
 pub const QUERY_ROWS_MAX: u64 = 1_000_000;
 

@@ -1,15 +1,20 @@
 -- Base schema. Times are UTC TIMESTAMP (microseconds); addresses, MACs and names are
 -- canonical printable text (dictionary-compressed by DuckDB). No indexes on the large
 -- tables: every question has a time range and zone maps answer it.
+--
+-- `time` is on the hub's clock. Where a sensor's clock was wrong (a router boots in 1970
+-- until NTP sets it) the row is kept, `time` is corrected and `sensor_time` holds what
+-- the sensor had said; otherwise `sensor_time` is NULL.
 
 CREATE TABLE sensors (
     id          INTEGER   NOT NULL PRIMARY KEY,
     name        VARCHAR   NOT NULL UNIQUE,
-    token_hash  VARCHAR   NOT NULL,             -- hex SHA-256 of the bearer token
+    token_hash  VARCHAR,                        -- hex SHA-256 of the bearer token; NULL: local source
     enrolled_at TIMESTAMP NOT NULL,
     revoked_at  TIMESTAMP,
     last_seen   TIMESTAMP,
     last_sent   TIMESTAMP,                      -- the sensor's own clock at last_seen
+    address     VARCHAR,                        -- it last connected from
     version     VARCHAR,
     pending     UBIGINT,
     ring_bytes  UBIGINT
@@ -54,24 +59,23 @@ CREATE TABLE dns (
     upstream   VARCHAR,
     latency_us UINTEGER,
     blocked_by VARCHAR,
-    source     VARCHAR   NOT NULL
+    source     VARCHAR   NOT NULL,
+    sensor_time TIMESTAMP
 );
 
--- Finished flows, one row each. Flows still open stand in flows_open (same columns),
--- replaced by every update; the view `flows` shows both.
+-- Finished flows, one row each.
 CREATE TABLE flows_done (
     time        TIMESTAMP NOT NULL,             -- of the record: end, or last update
     sensor      INTEGER   NOT NULL,
-    id          UBIGINT   NOT NULL,
     proto       UTINYINT  NOT NULL,
     src         VARCHAR   NOT NULL,
     sport       USMALLINT NOT NULL,
     dst         VARCHAR   NOT NULL,
     dport       USMALLINT NOT NULL,
     nat_src     VARCHAR,
-    nat_sport   USMALLINT,
+    nat_sport   USMALLINT,                      -- NULL beside a nat_src: port unchanged
     nat_dst     VARCHAR,
-    nat_dport   USMALLINT,
+    nat_dport   USMALLINT,                      -- NULL beside a nat_dst: port unchanged
     start       TIMESTAMP,
     duration_ms UBIGINT,
     bytes_out   UBIGINT,
@@ -84,9 +88,17 @@ CREATE TABLE flows_done (
     iface       VARCHAR,
     mac         VARCHAR,
     name        VARCHAR,                        -- by which src had resolved dst
-    name_age_ms UBIGINT
+    name_age_ms UBIGINT,
+    sensor_time TIMESTAMP
 );
+
+-- Flows still open: the columns above, and what finds the row again. Replaced by every
+-- update, moved to flows_done by the end. The id is not kept there: it is a hash that
+-- nothing asks for once the flow is over, and 8 bytes that do not compress.
 CREATE TABLE flows_open AS FROM flows_done LIMIT 0;
+ALTER TABLE flows_open ADD COLUMN id UBIGINT;
+ALTER TABLE flows_open ADD COLUMN epoch UBIGINT;
+ALTER TABLE flows_open ADD COLUMN received TIMESTAMP;   -- hub's clock
 
 CREATE TABLE firewall (
     time      TIMESTAMP NOT NULL,
@@ -101,7 +113,8 @@ CREATE TABLE firewall (
     in_iface  VARCHAR,
     out_iface VARCHAR,
     mac       VARCHAR,
-    bytes     UINTEGER  NOT NULL
+    bytes     UINTEGER  NOT NULL,
+    sensor_time TIMESTAMP
 );
 
 CREATE TABLE devices (
@@ -128,9 +141,8 @@ CREATE TABLE gaps (
     lost      UBIGINT
 );
 
-CREATE SEQUENCE finding_id;
 CREATE TABLE findings (
-    id       BIGINT    NOT NULL DEFAULT nextval('finding_id'),
+    id       BIGINT    NOT NULL,                -- from 1, in the order of arrival
     time     TIMESTAMP NOT NULL,
     sensor   INTEGER   NOT NULL,
     rule     VARCHAR   NOT NULL,
@@ -141,14 +153,14 @@ CREATE TABLE findings (
     severity VARCHAR   NOT NULL,
     why      VARCHAR   NOT NULL,
     evidence VARCHAR   NOT NULL,                -- JSON object, printable
-    alert    BIGINT                             -- the alert it was fused into
+    alert    BIGINT    NOT NULL,                -- the alert it was fused into
+    sensor_time TIMESTAMP
 );
 
--- What a person is told: findings of one rule, subject and client fused.
-CREATE SEQUENCE alert_id;
+-- What a person is told: findings of one rule, subject and device (or lone client) fused.
 CREATE TABLE alerts (
-    id         BIGINT    NOT NULL DEFAULT nextval('alert_id') PRIMARY KEY,
-    dedup_key  VARCHAR   NOT NULL,              -- rule|client|subject
+    id         BIGINT    NOT NULL,              -- from 1
+    dedup_key  VARCHAR   NOT NULL,              -- rule|device or client|subject
     rule       VARCHAR   NOT NULL,
     subject    VARCHAR   NOT NULL,
     client     VARCHAR,
@@ -170,10 +182,21 @@ CREATE TABLE hub_counters (
     value UBIGINT NOT NULL
 );
 
+-- The hub's own facts that commands need without a running hub: `url`.
+CREATE TABLE hub_facts (
+    name  VARCHAR NOT NULL PRIMARY KEY,
+    value VARCHAR NOT NULL
+);
+
 CREATE VIEW flows AS
-    SELECT *, false AS open FROM flows_done
-    UNION ALL BY NAME
-    SELECT *, true AS open FROM flows_open;
+    SELECT * REPLACE (
+        CASE WHEN nat_src IS NOT NULL THEN coalesce(nat_sport, sport) END AS nat_sport,
+        CASE WHEN nat_dst IS NOT NULL THEN coalesce(nat_dport, dport) END AS nat_dport)
+    FROM (
+        SELECT *, false AS open FROM flows_done
+        UNION ALL BY NAME
+        SELECT * EXCLUDE (id, epoch, received), true AS open FROM flows_open
+    );
 
 -- One row per (device or lone address): the newest name an address goes by.
 CREATE VIEW address_names AS

@@ -1,0 +1,173 @@
+//! Schema versions: numbered SQL files, applied in order, each in one transaction with
+//! its own version number.
+//!
+//! Invariants: a file of a newer program is never altered; a migration that fails leaves
+//! the file as it was; versions only grow.
+
+use std::path::Path;
+
+use duckdb::Connection;
+
+use super::StoreError;
+
+/// All migrations; the position is the version, from 1.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_base.sql")];
+
+/// Newest version this program knows.
+#[must_use]
+pub fn known_version() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// The file's version; 0 for a file without tables.
+///
+/// # Errors
+/// What DuckDB says; [`StoreError::Unusable`] for a DuckDB file of somebody else.
+pub fn version(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let tables = |condition: &str| -> Result<i64, StoreError> {
+        let sql = format!("SELECT count(*) FROM duckdb_tables() WHERE NOT internal {condition}");
+        Ok(connection.query_row(&sql, [], |row| row.get(0))?)
+    };
+    if tables("AND table_name = 'schema_version'")? == 1 {
+        let sql = "SELECT coalesce(max(version), 0) FROM schema_version";
+        return Ok(connection.query_row(sql, [], |row| row.get(0))?);
+    }
+    if tables("")? > 0 {
+        return Err(StoreError::Unusable {
+            path: path.to_owned(),
+            reason: "a DuckDB file, but not one of agentmon's; use another data directory".into(),
+        });
+    }
+    Ok(0)
+}
+
+/// Refuses a file of a newer program.
+///
+/// # Errors
+/// [`StoreError::Newer`].
+pub fn refuse_newer(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let (found, known) = (version(connection, path)?, known_version());
+    if found > known {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known });
+    }
+    Ok(found)
+}
+
+/// For readers, which cannot migrate: the version must be this program's.
+///
+/// # Errors
+/// [`StoreError::Newer`], or [`StoreError::Unusable`] for an older one.
+pub fn check_current(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found = refuse_newer(connection, path)?;
+    if found < known_version() {
+        return Err(StoreError::Unusable {
+            path: path.to_owned(),
+            reason: format!(
+                "schema version {found} is older than {}; start the hub once to bring it up to date",
+                known_version()
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// Applies what is missing.
+///
+/// # Errors
+/// [`StoreError::Newer`], or what DuckDB says about a migration, which is then undone.
+pub fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    apply(connection, path, MIGRATIONS)
+}
+
+fn apply(connection: &mut Connection, path: &Path, all: &[&str]) -> Result<(), StoreError> {
+    let found = refuse_newer(connection, path)?;
+    for (version, sql) in (1i64..).zip(all) {
+        if version <= found {
+            continue;
+        }
+        // Dropping an uncommitted transaction rolls it back.
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(
+            "CREATE TABLE IF NOT EXISTS schema_version (
+                 version BIGINT NOT NULL, applied TIMESTAMP NOT NULL)",
+        )?;
+        transaction.execute_batch(sql).map_err(|e| StoreError::Unusable {
+            path: path.to_owned(),
+            reason: format!("migration to schema version {version} failed and was undone: {e}"),
+        })?;
+        // `now()` is TIMESTAMPTZ; the cast through epoch avoids the session's time zone.
+        transaction.execute(
+            "INSERT INTO schema_version VALUES (?, make_timestamp(epoch_us(now())))",
+            [version],
+        )?;
+        transaction.commit()?;
+        tracing::info!(version, path = %path.display(), "store schema brought up to date");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Limits, open_read, open_write};
+
+    fn tables(connection: &Connection) -> i64 {
+        let sql = "SELECT count(*) FROM duckdb_tables() WHERE NOT internal";
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_fresh_file_gets_the_schema_and_opens_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = open_write(dir.path(), &Limits::default()).unwrap();
+        let (count, path) = (tables(&connection), dir.path().join("hub.duckdb"));
+        assert_eq!(version(&connection, &path).unwrap(), known_version());
+        drop(connection);
+        let again = open_write(dir.path(), &Limits::default()).unwrap();
+        assert_eq!(tables(&again), count);
+        drop(again);
+        assert_eq!(tables(&open_read(dir.path(), &Limits::default()).unwrap()), count);
+    }
+
+    #[test]
+    fn a_newer_file_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = open_write(dir.path(), &Limits::default()).unwrap();
+        connection
+            .execute_batch("INSERT INTO schema_version VALUES (999, '2026-01-01'); CHECKPOINT")
+            .unwrap();
+        drop(connection);
+        let path = dir.path().join("hub.duckdb");
+        let before = std::fs::read(&path).unwrap();
+        for error in [
+            open_write(dir.path(), &Limits::default()).unwrap_err(),
+            open_read(dir.path(), &Limits::default()).unwrap_err(),
+        ] {
+            let text = error.to_string();
+            assert!(matches!(error, StoreError::Newer { found: 999, .. }), "{text}");
+            assert!(text.contains("999") && text.contains(&known_version().to_string()));
+        }
+        assert!(std::fs::read(&path).unwrap() == before, "the newer file was changed");
+    }
+
+    #[test]
+    fn a_failing_migration_changes_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let bad = ["CREATE TABLE one (a INTEGER)", "CREATE TABLE two (a INTEGER); SELECT nonsense"];
+        let path = Path::new("memory");
+        let error = apply(&mut connection, path, &bad).unwrap_err().to_string();
+        assert!(error.contains("version 2"), "{error}");
+        assert_eq!(version(&connection, path).unwrap(), 1);
+        assert_eq!(tables(&connection), 2, "schema_version and one, not two");
+    }
+
+    #[test]
+    fn somebody_elses_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = Connection::open(dir.path().join("hub.duckdb")).unwrap();
+        other.execute_batch("CREATE TABLE theirs (a INTEGER)").unwrap();
+        drop(other);
+        let error = open_write(dir.path(), &Limits::default()).unwrap_err();
+        assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
+    }
+}
