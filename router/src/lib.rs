@@ -7,3 +7,5 @@
 
 pub mod collect;
 pub mod counters;
+pub mod netlink;
+pub mod sys;

@@ -1,0 +1,127 @@
+//! The few system calls that no crate of ours wraps: the one file of this crate where
+//! `unsafe` is allowed.
+//!
+//! In and out: file descriptors and plain values. Any thread. Each call is one system
+//! call; none keeps a pointer after it returns.
+
+#![allow(unsafe_code, reason = "libc calls; every block says why it is sound")]
+
+use std::ffi::CStr;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// Sets the receive buffer past `net.core.rmem_max` (needs `CAP_NET_ADMIN`), or as far as
+/// that limit allows, and returns the size the kernel now accounts with (twice the wish,
+/// see socket(7)).
+///
+/// # Errors
+/// What `getsockopt` says; a refused `setsockopt` shows in the returned size.
+pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
+    let wish = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    for option in [libc::SO_RCVBUFFORCE, libc::SO_RCVBUF] {
+        // SAFETY: the pointer and length describe `wish`, which lives across the call.
+        let result = unsafe {
+            libc::setsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw const wish).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if result == 0 {
+            break;
+        }
+    }
+    receive_buffer(fd)
+}
+
+/// The receive buffer's size as the kernel accounts it.
+///
+/// # Errors
+/// What `getsockopt` says.
+pub fn receive_buffer(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut size: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: both pointers are to locals that live across the call, and `length` is the
+    // size of what the first one points to.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUF,
+            (&raw mut size).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(size).unwrap_or(0))
+}
+
+/// Waits until the descriptor has something to read (or an error to tell), at most
+/// `timeout`. A signal ends the wait early with `false`.
+///
+/// # Errors
+/// What `poll` says.
+pub fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // Rounded up: a wait of half a millisecond must not become a busy loop.
+    let ms = timeout.as_nanos().div_ceil(1_000_000);
+    let ms = libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX);
+    // SAFETY: one valid pollfd, and the count says one.
+    let ready = unsafe { libc::poll(&raw mut entry, 1, ms) };
+    if ready < 0 {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) };
+    }
+    Ok(ready > 0)
+}
+
+/// The name of a network interface of this network namespace.
+#[must_use]
+pub fn interface_name(index: u32) -> Option<String> {
+    let mut name = [0 as libc::c_char; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the IF_NAMESIZE bytes that if_indextoname(3) asks for.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
+    if found.is_null() {
+        return None;
+    }
+    // SAFETY: on success the buffer holds a NUL-terminated string.
+    let text = unsafe { CStr::from_ptr(name.as_ptr()) };
+    Some(agentmon_core::name::printable(text.to_bytes(), libc::IF_NAMESIZE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn loopback_has_a_name_and_nonsense_has_none() {
+        assert_eq!(interface_name(1).as_deref(), Some("lo"));
+        assert_eq!(interface_name(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_pipe_is_readable_once_written() {
+        use std::io::Write;
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        assert!(!wait_readable(reader.as_fd(), Duration::ZERO).unwrap());
+        writer.write_all(b"x").unwrap();
+        assert!(wait_readable(reader.as_fd(), Duration::from_secs(5)).unwrap());
+    }
+
+    #[test]
+    fn the_receive_buffer_grows_to_what_is_asked() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let before = receive_buffer(socket.as_fd()).unwrap();
+        // Smaller than any rmem_max, so that it works without privilege too.
+        let after = set_receive_buffer(socket.as_fd(), 32_768).unwrap();
+        assert_eq!(after, 65_536);
+        assert_ne!(before, after);
+    }
+}
