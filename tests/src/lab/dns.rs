@@ -1,0 +1,132 @@
+//! Names in the lab: the internet's name server, the router's resolver (dnsmasq, writing its
+//! log as OpenWrt and Pi-hole do) and a client that asks.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use agentmon_core::dns_wire;
+use agentmon_core::event::Answer;
+
+use super::proc::Proc;
+use super::wait::eventually;
+use super::world::{RTR_LAN, WAN};
+use super::{World, need, netns};
+
+/// Record types asked for.
+pub const A: u16 = 1;
+/// IPv6 address.
+pub const AAAA: u16 = 28;
+
+/// What a question came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Response code; 3 is NXDOMAIN.
+    pub rcode: u16,
+    /// Address answers.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The internet's name server, in `wan`: knows `zones` (a domain with all below it, and its
+/// address); all else does not exist.
+#[must_use]
+pub fn internet(world: &World, zones: &[(&str, &str)]) -> Proc {
+    let mut conf = format!("listen-address={WAN}\nlocal=/#/\nlocal-ttl=60\n");
+    for (domain, address) in zones {
+        conf += &format!("address=/{domain}/{address}\n");
+    }
+    dnsmasq(world, "wan", "internet-dns", &conf)
+}
+
+/// The router's resolver. Its query log is [`resolver_log`].
+#[must_use]
+pub fn resolver(world: &World) -> Proc {
+    let log = resolver_log(world);
+    let conf = format!(
+        "listen-address={RTR_LAN}\nserver={WAN}\nlog-queries=extra\nlog-facility={}\n",
+        log.display()
+    );
+    dnsmasq(world, "rtr", "resolver", &conf)
+}
+
+/// Where the resolver writes its queries.
+#[must_use]
+pub fn resolver_log(world: &World) -> PathBuf {
+    world.file("queries.txt")
+}
+
+fn dnsmasq(world: &World, host: &str, name: &str, conf: &str) -> Proc {
+    let file = world.file(&format!("{name}.conf"));
+    let common = "no-resolv\nno-hosts\nbind-interfaces\nuser=root\npid-file=\ncache-size=1000\n";
+    std::fs::write(&file, format!("{common}{conf}")).expect("test folder is writable");
+    let program = need::find("dnsmasq").expect("checked before");
+    let conf = format!("--conf-file={}", file.display());
+    let log = world.file(&format!("{name}.log"));
+    let server = Proc::start(host, &log, &program, &["--keep-in-foreground", &conf]);
+    let address = if host == "wan" { WAN } else { RTR_LAN };
+    eventually(5.0, &format!("{name} answers"), || {
+        ask_from(host, None, address, "ready.invalid", A).map(drop)
+    });
+    server
+}
+
+/// A client in `lan` or `tv`, by its own address `from`, asks the router's resolver.
+///
+/// # Panics
+/// When no answer comes within 5 s (stretched).
+#[track_caller]
+pub fn ask(host: &str, from: &str, name: &str, qtype: u16) -> Reply {
+    eventually(5.0, &format!("an answer to {name}"), || {
+        ask_from(host, Some(from), RTR_LAN, name, qtype)
+    })
+}
+
+/// Asks any server once.
+///
+/// # Errors
+/// When no answer comes within a second.
+pub fn ask_from(
+    host: &str,
+    from: Option<&str>,
+    server: &str,
+    name: &str,
+    qtype: u16,
+) -> Result<Reply, String> {
+    let from: IpAddr = from.unwrap_or("0.0.0.0").parse().expect("an address");
+    let server = SocketAddr::new(server.parse().expect("an address"), 53);
+    static ID: AtomicU16 = AtomicU16::new(1);
+    let query = query(ID.fetch_add(1, Ordering::Relaxed), name, qtype);
+    netns::run(host, move || exchange(from, server, &query)).map_err(|e| e.to_string())
+}
+
+fn exchange(from: IpAddr, server: SocketAddr, query: &[u8]) -> std::io::Result<Reply> {
+    let socket = UdpSocket::bind((from, 0))?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.connect(server)?;
+    socket.send(query)?;
+    let mut buffer = [0; 1500];
+    let used = socket.recv(&mut buffer)?;
+    let message = dns_wire::decode(buffer.get(..used).unwrap_or_default());
+    let message = message.map_err(|e| std::io::Error::other(e.to_string()))?;
+    let addresses = message.answers.iter().filter_map(|record| match record.data {
+        Answer::Address(ip) => Some(ip),
+        _ => None,
+    });
+    Ok(Reply { rcode: message.rcode, addresses: addresses.collect() })
+}
+
+/// A query as it stands on the wire (RFC 1035 section 4.1): one question, recursion desired.
+#[must_use]
+pub fn query(id: u16, name: &str, qtype: u16) -> Vec<u8> {
+    let mut bytes = Vec::from(id.to_be_bytes());
+    bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        bytes.push(u8::try_from(label.len()).expect("a label has at most 63 octets"));
+        bytes.extend(label.bytes());
+    }
+    bytes.push(0);
+    bytes.extend(qtype.to_be_bytes());
+    bytes.extend([0, 1]);
+    bytes
+}

@@ -1,0 +1,27 @@
+//! The lab: real programs, real kernel, real resolver on one machine.
+//!
+//! ```text
+//!   lan  192.168.77.2 (.21-.29)  --+
+//!   tv   192.168.77.3            --+-- br-lan 192.168.77.1  rtr  203.0.113.1 -- wan 203.0.113.2
+//!   hub  192.168.77.10           --+                                            198.51.100.0/24
+//! ```
+//!
+//! One test = one [`world::World`] in mount, network and process namespaces of its own: tests
+//! run in parallel, and all processes of a test die with it. Nothing leaves the machine: the
+//! namespaces have no way out.
+//!
+//! Documentation addresses (RFC 5737) play the internet and documentation names (RFC 2606)
+//! its services.
+
+pub mod conntrack;
+pub mod dns;
+pub mod need;
+pub mod netns;
+pub mod proc;
+pub mod proxy;
+pub mod traffic;
+pub mod wait;
+pub mod world;
+
+pub use wait::eventually;
+pub use world::{World, in_world};
