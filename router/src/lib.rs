@@ -9,3 +9,4 @@ pub mod collect;
 pub mod counters;
 pub mod netlink;
 pub mod sys;
+pub mod tail;
