@@ -2,7 +2,6 @@
 //!
 //! - [`lab`]: a small network on one machine (namespaces lan - rtr - wan and hub), the real
 //!   programs in it, real dnsmasq and nft, traffic with known byte counts, faults.
-//! - [`scenario`]: timestamped events -> findings, with benign twins.
 //!
 //! Randomised parts take their seed from `AGENTMON_SEED` or make one; it is always printed.
 
