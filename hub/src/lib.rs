@@ -4,6 +4,7 @@
 //! one writer thread) -> `correlate` -> `alert` -> `cli`. [`control`] is how the
 //! command line talks to a running hub.
 
+pub mod cli;
 pub mod client;
 pub mod control;
 pub mod direct;

@@ -1,2 +1,7 @@
-//! The `agentmon` command.
-fn main() {}
+//! The `agentmon` command; see [`agentmon_hub::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agentmon_hub::cli::main()
+}

@@ -1,0 +1,78 @@
+//! `agentmon alerts`: what a person should look at, newest first.
+
+use super::args::AlertsArgs;
+use super::condition::{Term, Terms};
+use super::context::{Context, Exit, Look};
+use super::filter::Key;
+use super::list::{self, Wanted};
+use super::sheet::{Cell, Column, Kind, Paint, Row, Sheet};
+
+/// What filter words mean for alerts.
+const TERMS: &Terms = &[
+    (Key::Severity, Term::Severity("severity")),
+    (Key::Rule, Term::Text("rule")),
+    (Key::Client, Term::Address(&["client"])),
+    (Key::Src, Term::Address(&["client"])),
+    (Key::Device, Term::Device("mac", &["client"])),
+    (Key::Domain, Term::Domain(&["subject"])),
+    (Key::Name, Term::Text("subject")),
+    (Key::Status, Term::Text("status")),
+    (Key::Proc, Term::Nothing),
+];
+
+const COLUMNS: &[Column] = &[
+    Column::new("ID", |r, _| r.plain("id")).right(),
+    Column::new("LAST SEEN", |r, l| r.when("last_seen", l)),
+    Column::new("SEVERITY", |r, _| r.severity("severity")),
+    Column::new("RULE", |r, _| r.plain("rule")),
+    Column::new("CLIENT", |r, _| r.host("client", "client_name")),
+    Column::new("TIMES", |r, _| r.count("findings")).right(),
+    Column::new("WHY", why),
+];
+
+fn why(row: &Row<'_>, _: &Look) -> Cell {
+    match row.text("status") {
+        "open" => row.plain("why"),
+        status => Cell::new(&format!("[{status}] {}", row.text("why"))).paint(Paint::Dim),
+    }
+}
+
+/// The fields of an alert, in the order of [`SELECT`].
+pub(crate) fn sheet() -> Sheet {
+    Sheet::new(
+        &[
+            ("id", Kind::Plain),
+            ("severity", Kind::Plain),
+            ("score", Kind::Plain),
+            ("rule", Kind::Plain),
+            ("subject", Kind::Plain),
+            ("client", Kind::Plain),
+            ("client_name", Kind::DeviceAt("client", Some("mac"))),
+            ("mac", Kind::Plain),
+            ("first_seen", Kind::Time),
+            ("last_seen", Kind::Time),
+            ("findings", Kind::Plain),
+            ("why", Kind::Plain),
+            ("status", Kind::Plain),
+            ("acked_at", Kind::Time),
+            ("ack_note", Kind::Plain),
+        ],
+        COLUMNS,
+    )
+}
+
+/// Columns of [`sheet`].
+pub(crate) const SELECT: &str = "SELECT id, severity, score, rule, subject, client, mac, \
+     first_seen, last_seen, findings, why, status, acked_at, ack_note FROM alerts";
+
+/// Open ones, unless `--all` or a `status:` word says otherwise.
+pub(crate) fn run(args: &AlertsArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
+    let wanted = Wanted::read(&args.list, None, context)?;
+    let mut condition = wanted.condition(TERMS, "last_seen")?;
+    if !args.all && !wanted.words.iter().any(|w| w.key == Key::Status) {
+        condition.and("status = 'open'", []);
+    }
+    let sql = format!("{SELECT} WHERE {} ORDER BY last_seen DESC, id DESC LIMIT ?", condition.sql);
+    let shown = list::run(context, &wanted, &sheet(), &sql, condition)?;
+    Ok(if args.exit_code && shown > 0 { Exit::Found } else { Exit::Fine })
+}

@@ -1,0 +1,363 @@
+//! The command line: commands, options and their help. Data only; see [`super`] for what
+//! happens. The doc comments are the help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::print::Format;
+
+/// What every list command explains at its end.
+macro_rules! filters {
+    () => {
+        "\
+Filter words (same key: any of them; different keys: all; leading `-`: must not match):
+  client:192.0.2.7   client:laptop   client:192.0.2.0/24   device:00:00:5e:00:53:01
+  src: dst:          as client: (for dst: also a domain)
+  domain:example.com the name or anything below it; domain:*cdn* any pattern
+  port:443  port:80,443  port:1000-2000  port:>1024      proto:udp
+  severity:>=high    rule:dga    status:blocked    type:TXT    sensor:attic    name:*cam*
+Times: 90s, 15m, 24h, 7d, 2026-11-01, \"2026-11-01 14:30\", today, 2026-11-01T13:30:00Z"
+    };
+}
+
+/// Examples, neighbours and the filter words.
+macro_rules! help {
+    ($examples:literal, $also:literal) => {
+        concat!("Examples:\n  ", $examples, "\nSee also: ", $also, "\n\n", filters!())
+    };
+}
+
+/// Sees what every device and AI agent on a network talks to, and says when it is not
+/// normal.
+#[derive(Debug, Parser)]
+#[command(
+    name = "agentmon",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Start here:
+  agentmon up --demo        everything in one process, with a made-up day to look at
+  agentmon up               the same on this machine's real connections and DNS
+  agentmon alerts           what should worry you;  agentmon alert ID  says why
+  agentmon timeline client:laptop --since 1h        what a device did, in sentences
+
+Data goes to stdout, talk to stderr. Exit: 0 fine, 1 found something (--exit-code), 2 failed."
+)]
+pub(crate) struct Cli {
+    /// Directory of the store [default: /var/lib/agentmon for root, else
+    /// $XDG_DATA_HOME/agentmon]
+    #[arg(long, global = true, env = "AGENTMON_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Colours in tables
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// When tables are coloured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Also into a pipe
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Alerts: what a person should look at, newest first
+    #[command(after_help = help!(
+        "agentmon alerts                             open alerts
+  agentmon alerts severity:>=high --since 24h
+  agentmon alerts status:acked --json | jq .why
+  agentmon alerts --exit-code severity:critical || notify-send 'agentmon'",
+        "agentmon alert ID, agentmon ack ID"
+    ))]
+    Alerts(AlertsArgs),
+    /// One alert: why, the evidence, and what happened around it
+    #[command(after_help = "\
+Examples:
+  agentmon alert 3
+  agentmon alert 3 --around 30m
+  agentmon alert 3 --json | jq .evidence
+See also: agentmon ack ID, agentmon timeline client:ADDRESS")]
+    Alert(AlertArgs),
+    /// Marks an alert as seen (or open again with --undo)
+    #[command(after_help = "\
+Examples:
+  agentmon ack 3 --note 'the new camera; blocked in the firewall'
+  agentmon ack 3 --undo
+See also: agentmon alerts status:acked")]
+    Ack(AckArgs),
+    /// Per device: queries, blocked, distinct names, flows, bytes
+    #[command(after_help = help!(
+        "agentmon stats                              the last 24 hours
+  agentmon stats --since 7d --csv > week.csv
+  agentmon stats domain:example.com           who uses a service, and how much",
+        "agentmon devices, agentmon timeline device:NAME"
+    ))]
+    Stats(ListArgs),
+    /// DNS exchanges: who asked for what, and what came of it
+    #[command(after_help = help!(
+        "agentmon dns client:laptop --since 1h
+  agentmon dns status:blocked -domain:doubleclick.net
+  agentmon dns domain:example.com --json | jq -r .client | sort | uniq -c",
+        "agentmon flows, agentmon timeline"
+    ))]
+    Dns(ListArgs),
+    /// Connections, with the name by which the client had resolved the address
+    #[command(after_help = help!(
+        "agentmon flows client:laptop port:443 --since 1h
+  agentmon flows dst:198.51.100.0/24 -proto:udp
+  agentmon flows dst:example.com --sort bytes",
+        "agentmon dns, agentmon stats, agentmon firewall"
+    ))]
+    Flows(FlowsArgs),
+    /// Packets the firewall stopped
+    #[command(after_help = help!(
+        "agentmon firewall client:camera
+  agentmon firewall port:23 --since 7d",
+        "agentmon flows, agentmon alerts rule:firewall"
+    ))]
+    Firewall(ListArgs),
+    /// What happened, in sentences, in time order; gaps in knowledge included
+    #[command(after_help = help!(
+        "agentmon timeline client:laptop --since 1h
+  agentmon timeline --since 14:25 --until 14:35
+  agentmon timeline kind:finding,gap --since 7d",
+        "agentmon alert ID, agentmon dns, agentmon flows"
+    ))]
+    Timeline(ListArgs),
+    /// Devices: names, addresses, when seen
+    #[command(after_help = help!(
+        "agentmon devices
+  agentmon devices name:*cam*
+  agentmon devices --since 1h                 seen within the last hour",
+        "agentmon stats device:NAME"
+    ))]
+    Devices(ListArgs),
+    /// Sensors: who sends, how late, what was lost
+    #[command(after_help = "\
+Examples:
+  agentmon sensors
+  agentmon sensors show router                its collectors and counters
+  agentmon sensors revoke router              its token is refused from now on
+See also: agentmon enroll NAME")]
+    Sensors(SensorsArgs),
+    /// Prints the one line with which a sensor joins this hub
+    #[command(after_help = "\
+Examples:
+  agentmon enroll router | ssh root@router 'agentmon-router join'
+  agentmon enroll router --address hub.lan > join.txt
+Enrolling a name again renews its token; the old one is refused.
+See also: agentmon sensors")]
+    Enroll(EnrollArgs),
+    /// One read-only SQL statement over the store
+    #[command(after_help = "\
+Examples:
+  agentmon sql \"SELECT domain, count(*) AS n FROM dns GROUP BY 1 ORDER BY 2 DESC LIMIT 10\"
+  agentmon sql --csv \"FROM flows WHERE bytes_out > 100000000\"
+  agentmon sql \"SHOW TABLES\"
+Tables: dns, flows, firewall, devices, device_addresses, findings, alerts, gaps, sensors.
+Times are UTC. Files, settings and extensions are out of reach of these statements.")]
+    Sql(SqlArgs),
+    /// Loads history from files
+    #[command(after_help = "\
+Examples:
+  agentmon import pihole-log /var/log/pihole/pihole.log
+  agentmon import pihole-log /var/log/pihole/pihole.log.*.gz
+Loading the same file again changes nothing; a file that has grown adds what is new.")]
+    Import(ImportArgs),
+    /// State of the hub and of the store
+    Status(StatusArgs),
+    /// Makes the running hub read its configuration again
+    Reload,
+    /// Prints completions for a shell
+    #[command(after_help = "\
+Examples:
+  agentmon completions bash > /etc/bash_completion.d/agentmon
+  agentmon completions zsh > ~/.zfunc/_agentmon
+  agentmon completions fish > ~/.config/fish/completions/agentmon.fish")]
+    Completions {
+        /// bash, elvish, fish, powershell or zsh
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Table for a person, or lines for a program.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct FormatArgs {
+    /// One JSON object per line
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) json: bool,
+    /// CSV with a header line (RFC 4180)
+    #[arg(long)]
+    pub(crate) csv: bool,
+}
+
+impl FormatArgs {
+    /// The format asked for.
+    pub(crate) const fn format(self) -> Format {
+        match self {
+            Self { json: true, .. } => Format::Json,
+            Self { csv: true, .. } => Format::Csv,
+            _ => Format::Table,
+        }
+    }
+}
+
+/// What every list command takes.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+    /// From this time on [default: 24h where a list grows by the minute, else everything]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) since: Option<String>,
+    /// Up to this time [default: now]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) until: Option<String>,
+    /// At most this many rows [default: 50 in a table, all in --json and --csv]
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Filter words, as client:laptop or -domain:example.com
+    #[arg(value_name = "FILTER")]
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AlertsArgs {
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    /// Acknowledged ones too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Exit with 1 when any alert is listed
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AlertArgs {
+    /// Number of the alert, from `agentmon alerts`
+    pub(crate) id: i64,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How far around the alert to look
+    #[arg(long, value_name = "AGE", default_value = "5m")]
+    pub(crate) around: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AckArgs {
+    /// Numbers of the alerts
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<i64>,
+    /// Why; kept with the alert
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+    /// Open it again
+    #[arg(long)]
+    pub(crate) undo: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct FlowsArgs {
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    /// Order of the rows
+    #[arg(long, value_enum, default_value_t, value_name = "BY")]
+    pub(crate) sort: FlowOrder,
+}
+
+/// Order of flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FlowOrder {
+    /// Newest first
+    #[default]
+    Time,
+    /// Most bytes first
+    Bytes,
+    /// Longest first
+    Duration,
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct SensorsArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<SensorsAction>,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SensorsAction {
+    /// Its collectors and counters
+    Show {
+        /// The sensor's name
+        name: String,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+    /// Its token is refused from now on; what it sent stays
+    Revoke {
+        /// The sensor's name
+        name: String,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EnrollArgs {
+    /// The sensor's name: letters, digits, dashes
+    pub(crate) name: String,
+    /// Host name or address by which the sensor reaches this hub
+    #[arg(long, value_name = "HOST")]
+    pub(crate) address: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SqlArgs {
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+    /// The statement; `-` reads it from stdin
+    pub(crate) statement: String,
+    /// Give up after this time
+    #[arg(long, value_name = "AGE", default_value = "60s")]
+    pub(crate) timeout: String,
+    /// At most this many rows [default: 50 in a table, all in --json and --csv]
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ImportArgs {
+    #[command(subcommand)]
+    pub(crate) kind: ImportKind,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportKind {
+    /// The log of Pi-hole or dnsmasq, plain or .gz
+    PiholeLog {
+        /// Files, oldest first where it matters
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Name under which the history appears in `agentmon sensors`
+        #[arg(long, value_name = "NAME", default_value = "import")]
+        sensor: String,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,405 @@
+//! Filter words as SQL: one table's meaning of each word, values always as parameters.
+//!
+//! In: [`Word`]s and a table's [`Terms`]. Out: a [`Condition`], SQL text made of literals
+//! of this file only, and its parameters in order. Pure. A NULL column never matches a
+//! word and always matches its negation.
+
+use agentmon_core::Name;
+use agentmon_core::event::Mac;
+use agentmon_core::finding::Severity;
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::filter::{Key, Word};
+use super::units;
+
+/// What a word means for one table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Term {
+    /// Address columns: an address, a network, a MAC or a device name matches any of them.
+    Address(&'static [&'static str]),
+    /// As `Address`; a domain also matches the name column.
+    AddressOrName(&'static str, &'static str),
+    /// A MAC column and address columns that tell which device it was.
+    Device(&'static str, &'static [&'static str]),
+    /// Name columns: the name itself or anything below it.
+    Domain(&'static [&'static str]),
+    /// A text column, compared without case; `*` stands for any text.
+    Text(&'static str),
+    /// Port numbers, ranges `1000-2000`, comparisons `>1024`.
+    Number(&'static str),
+    /// IP protocol names or numbers.
+    Protocol(&'static str),
+    /// DNS record type names or numbers.
+    RecordType(&'static str),
+    /// Severity words and comparisons.
+    Severity(&'static str),
+    /// The sensor's name; the column holds its id.
+    Sensor(&'static str),
+    /// Known, but nothing in this store can match it yet.
+    Nothing,
+}
+
+/// The words a table knows.
+pub(crate) type Terms = [(Key, Term)];
+
+/// SQL and its parameters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Condition {
+    pub(crate) sql: String,
+    pub(crate) params: Vec<Value>,
+}
+
+impl Condition {
+    /// A condition that always holds, to add to.
+    pub(crate) fn new() -> Self {
+        Self { sql: "true".to_owned(), params: Vec::new() }
+    }
+
+    /// Also this must hold.
+    pub(crate) fn and(&mut self, sql: &str, params: impl IntoIterator<Item = Value>) {
+        self.sql.push_str(" AND ");
+        self.sql.push_str(sql);
+        self.params.extend(params);
+    }
+
+    fn add(&mut self, sql: &str, param: impl Into<Value>) {
+        self.sql.push_str(sql);
+        self.params.push(param.into());
+    }
+}
+
+/// Does the table know every word? The first it does not know is returned.
+pub(crate) fn unknown(words: &[Word], terms: &Terms) -> Option<Key> {
+    words.iter().map(|w| w.key).find(|key| !terms.iter().any(|(k, _)| k == key))
+}
+
+/// Turns words into a condition for one table.
+///
+/// # Errors
+/// A sentence naming a word this table does not know, or a value that makes no sense.
+pub(crate) fn build(words: &[Word], terms: &Terms) -> Result<Condition, String> {
+    let mut all = Condition::new();
+    if let Some(key) = unknown(words, terms) {
+        let known: Vec<String> = terms.iter().map(|(k, _)| format!("{}:", k.as_str())).collect();
+        return Err(format!(
+            "`{}:` means nothing here; this command knows {}",
+            key.as_str(),
+            known.join(" ")
+        ));
+    }
+    for (key, term) in terms {
+        let mut wanted = Vec::new();
+        let mut unwanted = Vec::new();
+        for word in words.iter().filter(|w| w.key == *key) {
+            if word.negated { &mut unwanted } else { &mut wanted }.extend(&word.values);
+        }
+        if !wanted.is_empty() {
+            let any = alternatives(*term, &wanted).map_err(|e| format!("{}: {e}", key.as_str()))?;
+            all.and(&format!("coalesce({}, false)", any.sql), any.params);
+        }
+        if !unwanted.is_empty() {
+            let any =
+                alternatives(*term, &unwanted).map_err(|e| format!("{}: {e}", key.as_str()))?;
+            all.and(&format!("NOT coalesce({}, false)", any.sql), any.params);
+        }
+    }
+    Ok(all)
+}
+
+fn alternatives(term: Term, values: &[&String]) -> Result<Condition, String> {
+    let mut any = Condition { sql: "(".to_owned(), params: Vec::new() };
+    for (i, value) in values.iter().enumerate() {
+        if i > 0 {
+            any.sql.push_str(" OR ");
+        }
+        one(term, value, &mut any)?;
+    }
+    any.sql.push(')');
+    Ok(any)
+}
+
+fn one(term: Term, value: &str, out: &mut Condition) -> Result<(), String> {
+    match term {
+        Term::Address(columns) => each(columns, out, |c, out| address(c, value, out)),
+        Term::AddressOrName(column, name) => {
+            address(column, value, out);
+            if value.parse::<IpNet>().is_err() {
+                out.sql.push_str(" OR ");
+                domain(name, value, out);
+            }
+        }
+        Term::Device(mac, addresses) => device(mac, addresses, value, out),
+        Term::Domain(columns) => each(columns, out, |c, out| domain(c, value, out)),
+        Term::Text(column) => text(column, value, out),
+        Term::Number(column) => number(column, value, out)?,
+        Term::Protocol(column) => {
+            let n = units::protocol_number(value)
+                .ok_or_else(|| format!("`{value}` is no protocol (tcp, udp, icmp, 47)"))?;
+            out.add(&format!("{column} = CAST(? AS INTEGER)"), n);
+        }
+        Term::RecordType(column) => {
+            let n = units::record_type_number(value)
+                .ok_or_else(|| format!("`{value}` is no record type (A, AAAA, TXT, TYPE65400)"))?;
+            out.add(&format!("{column} = CAST(? AS INTEGER)"), n);
+        }
+        Term::Severity(column) => severity(column, value, out)?,
+        Term::Sensor(column) => {
+            out.add(
+                &format!("{column} IN (SELECT id FROM sensors WHERE lower(name) GLOB ?)"),
+                glob(value),
+            );
+        }
+        Term::Nothing => out.sql.push_str("false"),
+    }
+    Ok(())
+}
+
+fn each(columns: &[&str], out: &mut Condition, mut f: impl FnMut(&str, &mut Condition)) {
+    for (i, column) in columns.iter().enumerate() {
+        if i > 0 {
+            out.sql.push_str(" OR ");
+        }
+        f(column, out);
+    }
+}
+
+/// An address, a network, a MAC address, or a device's name with `*`.
+fn address(column: &str, value: &str, out: &mut Condition) {
+    if let Ok(ip) = value.parse::<std::net::IpAddr>() {
+        return out.add(&format!("{column} = ?"), ip.to_canonical().to_string());
+    }
+    if let Ok(net) = value.parse::<IpNet>() {
+        return network(column, net, out);
+    }
+    if let Ok(mac) = value.parse::<Mac>() {
+        let sql = format!("{column} IN (SELECT ip FROM device_addresses WHERE mac = ?)");
+        return out.add(&sql, mac.to_string());
+    }
+    let sql = format!("{column} IN (SELECT ip FROM address_names WHERE lower(hostname) GLOB ?)");
+    out.add(&sql, glob(value));
+    if value.contains('*') {
+        out.add(&format!(" OR {column} GLOB ?"), glob(value));
+    }
+}
+
+/// Addresses are text and DuckDB's INET is no part of the library: IPv4 is compared as a
+/// number, IPv6 as 32 hexadecimal digits.
+fn network(column: &str, net: IpNet, out: &mut Condition) {
+    match net {
+        IpNet::V4(net) => {
+            let octet = |i: u8, shift: u32| {
+                let part = format!("split_part({column}, '.', {i})");
+                format!("TRY_CAST({part} AS BIGINT) * {}", 1u64 << shift)
+            };
+            let number = [octet(1, 24), octet(2, 16), octet(3, 8), octet(4, 0)].join(" + ");
+            out.add(
+                &format!("(NOT contains({column}, ':') AND {number} BETWEEN CAST(? AS BIGINT)"),
+                u32::from(net.network()),
+            );
+            out.add(" AND CAST(? AS BIGINT))", u32::from(net.broadcast()));
+        }
+        IpNet::V6(net) => {
+            // Groups left and right of `::`, empty ones dropped, zeros between.
+            let groups = |side: u8| {
+                format!(
+                    "list_filter(string_split(split_part({column}, '::', {side}), ':'), \
+                     lambda g: g <> '')"
+                )
+            };
+            let (left, right) = (groups(1), groups(2));
+            let zeros = format!("list_resize([]::VARCHAR[], 8 - len({left}) - len({right}), '0')");
+            let digits = format!(
+                "array_to_string(list_transform(list_concat(list_concat({left}, {zeros}), {right}), \
+                 lambda g: lpad(g, 4, '0')), '')"
+            );
+            out.add(
+                &format!("(contains({column}, ':') AND {digits} BETWEEN ?"),
+                format!("{:032x}", u128::from(net.network())),
+            );
+            out.add(" AND ?)", format!("{:032x}", u128::from(net.broadcast())));
+        }
+    }
+}
+
+/// A device by MAC, by any of its addresses (then all of them), or by name.
+fn device(mac_column: &str, addresses: &[&str], value: &str, out: &mut Condition) {
+    let (macs, key) = if let Ok(mac) = value.parse::<Mac>() {
+        ("SELECT CAST(? AS VARCHAR)", mac.to_string())
+    } else if let Ok(ip) = value.parse::<std::net::IpAddr>() {
+        ("SELECT mac FROM device_addresses WHERE ip = ?", ip.to_canonical().to_string())
+    } else {
+        ("SELECT mac FROM devices WHERE lower(hostname) GLOB ?", glob(value))
+    };
+    out.add(&format!("coalesce({mac_column} IN ({macs}), false)"), key.clone());
+    for column in addresses {
+        let sql =
+            format!(" OR {column} IN (SELECT ip FROM device_addresses WHERE mac IN ({macs}))");
+        out.add(&sql, key.clone());
+        if let Ok(ip) = value.parse::<std::net::IpAddr>() {
+            out.add(&format!(" OR {column} = ?"), ip.to_canonical().to_string());
+        }
+    }
+}
+
+/// The name or anything below it; with `*` a pattern over the whole name.
+fn domain(column: &str, value: &str, out: &mut Condition) {
+    if value.contains('*') {
+        return out.add(&format!("{column} GLOB ?"), glob(value));
+    }
+    let name = Name::parse(value.as_bytes());
+    let name = name.map_or_else(|_| value.to_ascii_lowercase(), |n| n.as_str().to_owned());
+    out.add(&format!("{column} = ?"), name.clone());
+    out.add(&format!(" OR ends_with({column}, ?)"), format!(".{name}"));
+}
+
+fn text(column: &str, value: &str, out: &mut Condition) {
+    out.add(&format!("lower({column}) GLOB ?"), glob(value));
+}
+
+/// A GLOB pattern in lower case in which only `*` is special.
+fn glob(value: &str) -> String {
+    let mut pattern = String::with_capacity(value.len());
+    for c in value.to_lowercase().chars() {
+        match c {
+            '?' | '[' => pattern.extend(['[', c, ']']),
+            '\\' => pattern.push_str("\\\\"),
+            _ => pattern.push(c),
+        }
+    }
+    pattern
+}
+
+fn number(column: &str, value: &str, out: &mut Condition) -> Result<(), String> {
+    let bad = || format!("`{value}` is no port (443, 1000-2000, >1024, <=1023)");
+    let port = |text: &str| text.trim().parse::<u16>().map_err(|_| bad());
+    for (prefix, op) in [(">=", ">="), ("<=", "<="), (">", ">"), ("<", "<")] {
+        if let Some(rest) = value.strip_prefix(prefix) {
+            out.add(&format!("{column} {op} CAST(? AS INTEGER)"), port(rest)?);
+            return Ok(());
+        }
+    }
+    if let Some((from, to)) = value.split_once('-') {
+        out.add(&format!("({column} BETWEEN CAST(? AS INTEGER)"), port(from)?);
+        out.add(" AND CAST(? AS INTEGER))", port(to)?);
+    } else {
+        out.add(&format!("{column} = CAST(? AS INTEGER)"), port(value)?);
+    }
+    Ok(())
+}
+
+fn severity(column: &str, value: &str, out: &mut Condition) -> Result<(), String> {
+    let (op, word) = [">=", "<=", ">", "<", "="]
+        .iter()
+        .find_map(|op| value.strip_prefix(op).map(|word| (*op, word)))
+        .unwrap_or(("=", value));
+    let word = word.trim().to_ascii_lowercase();
+    let known = Severity::ALL.into_iter().find(|s| s.as_str() == word).ok_or_else(|| {
+        let all = Severity::ALL.map(Severity::as_str).join(", ");
+        format!("`{value}` is no severity ({all}; >=high)")
+    })?;
+    let matching = Severity::ALL.into_iter().filter(|s| match op {
+        ">=" => *s >= known,
+        "<=" => *s <= known,
+        ">" => *s > known,
+        "<" => *s < known,
+        _ => *s == known,
+    });
+    let words: Vec<Value> = matching.map(|s| s.as_str().into()).collect();
+    let marks =
+        if words.is_empty() { "NULL".to_owned() } else { vec!["?"; words.len()].join(", ") };
+    out.sql.push_str(&format!("{column} IN ({marks})"));
+    out.params.extend(words);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::filter;
+
+    const TERMS: &Terms = &[
+        (Key::Src, Term::Address(&["src"])),
+        (Key::Dst, Term::AddressOrName("dst", "name")),
+        (Key::Device, Term::Device("mac", &["src"])),
+        (Key::Domain, Term::Domain(&["name"])),
+        (Key::Port, Term::Number("dport")),
+        (Key::Proto, Term::Protocol("proto")),
+        (Key::Severity, Term::Severity("severity")),
+        (Key::Status, Term::Text("status")),
+        (Key::Proc, Term::Nothing),
+    ];
+
+    fn of(words: &[&str]) -> Result<Condition, String> {
+        let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+        build(&filter::parse(&words).unwrap(), TERMS)
+    }
+
+    #[track_caller]
+    fn check(words: &[&str], sql: &str, params: &[Value]) {
+        let got = of(words).unwrap();
+        assert_eq!(got.sql, sql);
+        assert_eq!(got.params, params);
+    }
+
+    #[test]
+    fn words_become_parameterised_sql() {
+        check(&[], "true", &[]);
+        check(&["src:192.0.2.7"], "true AND coalesce((src = ?), false)", &["192.0.2.7".into()]);
+        check(
+            &["port:80,443", "port:1000-2000", "-port:>60000"],
+            "true AND coalesce((dport = CAST(? AS INTEGER) OR dport = CAST(? AS INTEGER) OR \
+             (dport BETWEEN CAST(? AS INTEGER) AND CAST(? AS INTEGER))), false) \
+             AND NOT coalesce((dport > CAST(? AS INTEGER)), false)",
+            &[80.into(), 443.into(), 1000.into(), 2000.into(), 60_000.into()],
+        );
+        check(
+            &["domain:Example.COM."],
+            "true AND coalesce((name = ? OR ends_with(name, ?)), false)",
+            &["example.com".into(), ".example.com".into()],
+        );
+        check(
+            &["proto:TCP"],
+            "true AND coalesce((proto = CAST(? AS INTEGER)), false)",
+            &[6.into()],
+        );
+        check(
+            &["severity:>=high"],
+            "true AND coalesce((severity IN (?, ?)), false)",
+            &["high".into(), "critical".into()],
+        );
+        check(&["severity:>critical"], "true AND coalesce((severity IN (NULL)), false)", &[]);
+        check(&["-proc:curl"], "true AND NOT coalesce((false), false)", &[]);
+    }
+
+    #[test]
+    fn a_value_never_becomes_sql() {
+        let evil = "x'; DROP TABLE dns; --";
+        for word in ["src", "dst", "device", "domain", "status"] {
+            let got = of(&[&format!("{word}:{evil}")]).unwrap();
+            assert!(!got.sql.contains("DROP"), "{}", got.sql);
+            assert!(got.params.iter().any(|p| p.as_str().is_some_and(|p| p.contains("drop"))));
+            assert_eq!(got.sql.matches('?').count(), got.params.len(), "{word}");
+        }
+    }
+
+    #[test]
+    fn only_the_star_is_special_in_a_pattern() {
+        assert_eq!(glob("TV-*"), "tv-*");
+        assert_eq!(glob("a?[b]\\"), "a[?][[]b]\\\\");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        #[track_caller]
+        fn check(word: &str, expected: &str) {
+            let error = of(&[word]).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        check("port:https", "port: `https` is no port");
+        check("port:70000", "is no port");
+        check("proto:quic", "is no protocol");
+        check("severity:bad", "info, low, medium, high, critical");
+        check("rule:dga", "`rule:` means nothing here; this command knows src: dst:");
+    }
+}

@@ -1,0 +1,112 @@
+//! The `agentmon` command line: arguments in, data on stdout, talk on stderr, exit code
+//! out.
+//!
+//! Each command is one file with a `run`; it asks the hub through [`backend`] (so it works
+//! while the hub runs and when it does not), and prints through [`print`]. Everything
+//! printed passes [`text`]; every value of a query is a parameter ([`condition`]).
+//!
+//! Reading order: [`args`] -> [`filter`] -> [`condition`] -> [`list`] -> [`sheet`] ->
+//! [`print`], then any command.
+
+mod ack;
+mod alert;
+mod alerts;
+mod args;
+mod backend;
+mod condition;
+mod context;
+mod data_dir;
+mod devices;
+mod directory;
+mod dns;
+mod filter;
+mod firewall;
+mod flows;
+mod import;
+mod list;
+mod print;
+mod sensors;
+mod sheet;
+mod sql;
+mod stats;
+mod status;
+#[cfg(test)]
+mod tests;
+mod text;
+mod timeline;
+mod units;
+mod when;
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use agentmon_core::time::{Clock, SystemClock};
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use context::{Context, Exit, Look, Stdout};
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse_from(filter::shield(std::env::args_os()));
+    match dispatch(cli) {
+        Ok(Exit::Fine) => ExitCode::SUCCESS,
+        Ok(Exit::Found) => ExitCode::from(1),
+        Err(error) if context::reader_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(io::stderr(), "agentmon: {}", complaint(&error)));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The whole chain of causes, safe to print; its own line breaks stay.
+fn complaint(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    text.lines().map(text::safe).collect::<Vec<_>>().join("\n")
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    let look = Look::of_stdout(cli.color, SystemClock.wall());
+    let mut out = BufWriter::new(Stdout(io::stdout().lock()));
+    if let Command::Completions { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "agentmon", &mut script);
+        out.write_all(&script)?;
+        out.flush()?;
+        return Ok(Exit::Fine);
+    }
+    let data = data_dir::choose(cli.data.as_deref())?;
+    if !matches!(cli.command, Command::Enroll(_)) {
+        data_dir::must_hold_a_store(&data)?;
+    }
+    let mut hub = backend::Hub::new(&data);
+    let mut err = io::stderr();
+    let mut context = Context { out: &mut out, err: &mut err, look, hub: &mut hub };
+    let exit = run(cli.command, &mut context)?;
+    out.flush()?;
+    Ok(exit)
+}
+
+/// Runs one command that talks to the hub.
+fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
+    match command {
+        Command::Alerts(args) => alerts::run(&args, context),
+        Command::Alert(args) => alert::run(&args, context),
+        Command::Ack(args) => ack::run(&args, context),
+        Command::Stats(args) => stats::run(&args, context),
+        Command::Dns(args) => dns::run(&args, context),
+        Command::Flows(args) => flows::run(&args, context),
+        Command::Firewall(args) => firewall::run(&args, context),
+        Command::Timeline(args) => timeline::run(&args, context),
+        Command::Devices(args) => devices::run(&args, context),
+        Command::Sensors(args) => sensors::run(&args, context),
+        Command::Enroll(args) => sensors::enroll(&args, context),
+        Command::Sql(args) => sql::run(&args, context),
+        Command::Import(args) => import::run(&args, context),
+        Command::Status(args) => status::run(&args, context),
+        Command::Reload => status::reload(context),
+        Command::Completions { .. } => unreachable!("handled before a store is needed"),
+    }
+}

@@ -1,0 +1,71 @@
+-- A small frozen history for the command line's tests: 2026-11-23, 13:00 to 14:32 UTC.
+-- Documentation addresses and names only. One device has changed its address, one record
+-- is as hostile as a damaged file may be, one sensor has gaps.
+INSERT INTO sensors
+  (id, name, token_hash, enrolled_at, revoked_at, last_seen, last_sent, version, pending, ring_bytes) VALUES
+  (1, 'router', 'x', '2026-11-20 08:00:00', NULL, '2026-11-23 14:32:00', '2026-11-23 14:32:00', '0.1.0', 12, 1048576),
+  (2, 'attic',  'x', '2026-11-20 08:00:00', NULL, '2026-11-23 12:00:00', '2026-11-23 12:00:00', '0.1.0', 0, 4096),
+  (3, 'old',    'x', '2026-11-01 08:00:00', '2026-11-10 08:00:00', '2026-11-09 08:00:00', '2026-11-09 08:00:00', '0.0.9', 0, 0),
+  (4, 'new',    'x', '2026-11-23 14:30:00', NULL, NULL, NULL, NULL, NULL, NULL),
+  (5, 'skewed', 'x', '2026-11-20 08:00:00', NULL, '2026-11-23 14:32:00', '2026-11-23 14:02:00', '0.1.0', 0, 4096);
+INSERT INTO sensor_counters
+  (sensor, name, value) VALUES
+  (1, 'accepted', 123456), (1, 'drop.ring.evicted', 1200), (1, 'drop.tail.line_too_long', 3), (2, 'accepted', 7);
+INSERT INTO sensor_collectors
+  (sensor, name, state) VALUES
+  (1, 'conntrack', 'ok'), (1, 'firewall', 'off: no nft table; agentmon-router --kernel-setup makes one'), (2, 'dnsmasq-log', 'ok');
+INSERT INTO devices
+  (mac, hostname, iface, first_seen, last_seen) VALUES
+  ('00:00:5e:00:53:01', 'laptop', 'br-lan', '2026-11-01 09:00:00', '2026-11-23 14:31:00'),
+  ('00:00:5e:00:53:02', 'camera', 'br-lan', '2026-11-01 09:00:00', '2026-11-23 14:30:00'),
+  ('02:00:5e:00:53:03', 'phone', 'br-lan', '2026-11-23 14:00:00', '2026-11-23 14:29:00'),
+  ('00:00:5e:00:53:04', NULL, NULL, '2026-11-22 09:00:00', '2026-11-22 10:00:00');
+INSERT INTO device_addresses
+  (mac, ip, first_seen, last_seen) VALUES
+  ('00:00:5e:00:53:01', '192.168.77.10', '2026-11-01 09:00:00', '2026-11-23 14:31:00'),
+  ('00:00:5e:00:53:01', '2001:db8:77::10', '2026-11-01 09:00:00', '2026-11-23 14:31:00'),
+  ('00:00:5e:00:53:02', '192.168.77.11', '2026-11-01 09:00:00', '2026-11-23 13:55:00'),
+  ('02:00:5e:00:53:03', '192.168.77.11', '2026-11-23 14:00:00', '2026-11-23 14:29:00'),
+  ('00:00:5e:00:53:02', '192.168.77.12', '2026-11-23 14:00:00', '2026-11-23 14:30:00');
+INSERT INTO dns
+  (time, sensor, client, mac, name, domain, qtype, status, rcode, answers, ttl, upstream, latency_us, blocked_by, source) VALUES
+  ('2026-11-23 13:00:00', 1, '192.168.77.11', NULL, 'cloud.camera.example', 'camera.example', 1, 'forwarded', 0, ['203.0.113.20'], 300, '198.51.100.53', 12000, NULL, 'dnsmasq-log'),
+  ('2026-11-23 14:10:00', 1, '192.168.77.11', NULL, 'push.phone.example', 'phone.example', 1, 'cached', 0, ['203.0.113.30'], 60, NULL, NULL, NULL, 'dnsmasq-log'),
+  ('2026-11-23 14:20:00', 1, '192.168.77.10', '00:00:5e:00:53:01', 'www.example.com', 'example.com', 1, 'forwarded', 0, ['cdn.example.net', '203.0.113.5', '203.0.113.6'], 300, '198.51.100.53', 3210, NULL, 'passive-dns'),
+  ('2026-11-23 14:20:01', 1, '192.168.77.10', '00:00:5e:00:53:01', 'www.example.com', 'example.com', 28, 'forwarded', 0, [], NULL, '198.51.100.53', 3000, NULL, 'passive-dns'),
+  ('2026-11-23 14:21:00', 1, '192.168.77.10', '00:00:5e:00:53:01', 'ads.example.org', 'example.org', 1, 'blocked', NULL, ['0.0.0.0'], NULL, NULL, NULL, 'gravity', 'dnsmasq-log'),
+  ('2026-11-23 14:22:00', 1, '192.168.77.12', '00:00:5e:00:53:02', 'qxkvjzwpfhg.example', 'qxkvjzwpfhg.example', 1, 'forwarded', 3, [], NULL, '198.51.100.53', 9000, NULL, 'dnsmasq-log'),
+  ('2026-11-23 14:22:01', 1, '192.168.77.12', '00:00:5e:00:53:02', 'zzkqwvbnmxp.example', 'zzkqwvbnmxp.example', 1, 'forwarded', 3, [], NULL, '198.51.100.53', 9000, NULL, 'dnsmasq-log'),
+  ('2026-11-23 14:22:02', 1, '2001:db8:77::10', '00:00:5e:00:53:01', 'mail.example.com', 'example.com', 65, 'timeout', NULL, NULL, NULL, NULL, NULL, NULL, 'passive-dns'),
+  ('2026-11-23 14:23:00', 2, '192.168.77.99', NULL, chr(27) || '[31mred' || chr(7) || chr(155) || '.example,"x"', 'red.example', 65400, 'unknown', 17, [chr(27) || ']0;owned' || chr(7)], NULL, chr(8238) || 'gpj', NULL, NULL, 'dnsmasq-log');
+INSERT INTO flows_done
+  (time, sensor, proto, src, sport, dst, dport, nat_src, nat_sport, nat_dst, nat_dport, start, duration_ms, bytes_out, bytes_in, packets_out, packets_in, tcp_state, replied, offloaded, iface, mac, name, name_age_ms) VALUES
+  ('2026-11-23 14:20:14', 1, 6, '192.168.77.10', 43164, '203.0.113.5', 443, '203.0.113.1', 43164, NULL, NULL, '2026-11-23 14:20:02', 12000, 1476, 50424, 9, 8, 'TIME_WAIT', true, false, 'br-lan', '00:00:5e:00:53:01', 'www.example.com', 2000),
+  ('2026-11-23 14:24:30', 1, 17, '2001:db8:77::10', 50000, '2001:db8::53', 53, NULL, NULL, NULL, NULL, '2026-11-23 14:24:00', 30000, 120, 240, 2, 2, NULL, true, false, 'br-lan', '00:00:5e:00:53:01', NULL, NULL),
+  ('2026-11-23 14:25:00', 1, 6, '192.168.77.12', 40000, '198.51.100.66', 4444, NULL, NULL, NULL, NULL, '2026-11-23 14:24:57', 3000, 180, 0, 3, 0, 'SYN_SENT', false, false, 'br-lan', '00:00:5e:00:53:02', NULL, NULL),
+  ('2026-11-23 13:30:00', 1, 6, '198.51.100.200', 5555, '192.168.77.10', 22, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'ESTABLISHED', true, false, 'wan', NULL, NULL, NULL),
+  ('2026-11-23 13:10:00', 1, 1, '192.168.77.11', 0, '203.0.113.20', 2048, NULL, NULL, NULL, NULL, '2026-11-23 13:09:59', 1000, 84, 84, 1, 1, NULL, true, false, 'br-lan', NULL, 'cloud.camera.example', 599000);
+INSERT INTO flows_open
+  (time, sensor, id, epoch, received, proto, src, sport, dst, dport, nat_src, nat_sport, nat_dst, nat_dport, start, duration_ms, bytes_out, bytes_in, packets_out, packets_in, tcp_state, replied, offloaded, iface, mac, name, name_age_ms) VALUES
+  ('2026-11-23 14:31:30', 1, 18446744073709551615, 1, '2026-11-23 14:31:31', 6, '192.168.77.10', 43200, '203.0.113.77', 443, NULL, NULL, NULL, NULL, '2026-11-23 12:00:00', 9090000, 7340032000, 1200000, 5000000, 900000, 'ESTABLISHED', true, true, 'br-lan', '00:00:5e:00:53:01', 'backup.example.net', 1500);
+INSERT INTO firewall
+  (time, sensor, verdict, prefix, proto, src, sport, dst, dport, in_iface, out_iface, mac, bytes) VALUES
+  ('2026-11-23 14:25:10', 1, 'reject', 'agentmon-reject ', 6, '192.168.77.12', 40001, '198.51.100.66', 23, 'br-lan', 'wan', '00:00:5e:00:53:02', 60),
+  ('2026-11-23 14:25:11', 1, 'drop', 'drop wan in: ', 58, '2001:db8:ffff::1', 0, '2001:db8:77::10', 32768, 'wan', NULL, NULL, 72);
+INSERT INTO gaps
+  (time, sensor, collector, since, reason, lost) VALUES
+  ('2026-11-23 14:24:00', 1, 'conntrack', '2026-11-23 14:23:30', 'enobufs', 120),
+  ('2026-11-23 14:26:00', 2, 'dnsmasq-log', '2026-11-23 13:59:00', 'log-lost', NULL);
+INSERT INTO findings (id, time, sensor, rule, subject, client, mac, score, severity, why, evidence, alert) VALUES
+  (1, '2026-11-23 14:22:00', 1, 'dga', 'qxkvjzwpfhg.example', '192.168.77.12', '00:00:5e:00:53:02', 0.62, 'high', 'qxkvjzwpfhg.example looks generated and does not exist', '{"entropy":"3.46","rcode":"NXDOMAIN"}', 1),
+  (2, '2026-11-23 14:22:01', 1, 'dga', 'zzkqwvbnmxp.example', '192.168.77.12', '00:00:5e:00:53:02', 0.71, 'high', 'zzkqwvbnmxp.example looks generated and does not exist', '{"entropy":"3.46","rcode":"NXDOMAIN"}', 1),
+  (3, '2026-11-23 14:25:00', 1, 'direct-ip', '198.51.100.66:4444/tcp', '192.168.77.12', '00:00:5e:00:53:02', 0.5, 'medium', 'connected to 198.51.100.66 port 4444 without asking for a name', '{"grace_s":"30"}', 2),
+  (4, '2026-11-23 14:21:00', 1, 'blocklist', 'ads.example.org', '192.168.77.10', NULL, 0.3, 'low', 'ads.example.org stands on a list', '{"list":"ads"}', 3),
+  (5, '2026-11-23 14:23:00', 2, 'blocklist', chr(27) || '[2Jevil', '192.168.77.99', NULL, 0.9, 'critical', chr(27) || '[2Jevil' || chr(10) || 'second line', '{"li\u001bst":"\u001b[2J"}', 4);
+INSERT INTO alerts
+  (id, dedup_key, rule, subject, client, mac, first_seen, last_seen, findings, score, severity, why, status, acked_at, ack_note) VALUES
+  (1, 'dga|192.168.77.12|example', 'dga', 'zzkqwvbnmxp.example', '192.168.77.12', '00:00:5e:00:53:02', '2026-11-23 14:22:00', '2026-11-23 14:22:01', 2, 0.71, 'high', 'zzkqwvbnmxp.example looks generated and does not exist', 'open', NULL, NULL),
+  (2, 'direct-ip|192.168.77.12|198.51.100.66:4444/tcp', 'direct-ip', '198.51.100.66:4444/tcp', '192.168.77.12', '00:00:5e:00:53:02', '2026-11-23 14:25:00', '2026-11-23 14:25:00', 1, 0.5, 'medium', 'connected to 198.51.100.66 port 4444 without asking for a name', 'open', NULL, NULL),
+  (3, 'blocklist|192.168.77.10|ads.example.org', 'blocklist', 'ads.example.org', '192.168.77.10', NULL, '2026-11-22 14:21:00', '2026-11-23 14:21:00', 41, 0.3, 'low', 'ads.example.org stands on a list', 'acked', '2026-11-23 14:30:00', 'known, blocked'),
+  (4, 'blocklist|192.168.77.99|evil', 'blocklist', chr(27) || '[2Jevil', '192.168.77.99', NULL, '2026-11-23 14:23:00', '2026-11-23 14:23:00', 1, 0.9, 'critical', chr(27) || '[2Jevil' || chr(10) || 'second line', 'open', NULL, NULL);
+CHECKPOINT;
