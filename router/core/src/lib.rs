@@ -14,6 +14,7 @@ pub mod event;
 pub mod finding;
 pub mod name;
 pub mod names;
+pub mod service;
 pub mod tier0;
 pub mod time;
 pub mod wire;

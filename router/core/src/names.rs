@@ -2,10 +2,12 @@
 //!
 //! In: DNS events and time. Out: "client C had address A from name N, T before".
 //! Runs inside tier-0 on the pipeline thread and inside the hub's writer.
-//! Budget: at most [`NamesConfig::entries_max`] entries, about 120 bytes each.
+//! Budget: at most [`NamesConfig::entries_max`] entries, about 150 bytes each, of at most
+//! [`CLIENTS_MAX`] clients.
 //!
-//! Invariants: memory is bounded, eviction (oldest first) is counted; an answer never
-//! explains a connection that happened before it.
+//! Invariants: memory is bounded, eviction is counted; an answer never explains a
+//! connection that happened before it; when memory is short, the client that holds most
+//! loses its oldest, so that nobody's flood of look-ups makes others forgotten.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -15,7 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Dns, Resolved};
 use crate::name::Name;
+use crate::tier0::{ConfigError, positive};
 use crate::time::Timestamp;
+
+/// Most clients; see `tier0::clients` for the reasoning.
+pub const CLIENTS_MAX: usize = 1_024;
 
 /// Limits of the address -> name memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,19 +36,40 @@ pub struct NamesConfig {
 
 impl Default for NamesConfig {
     fn default() -> Self {
-        // 16,384: 75 devices with 200 live addresses each; about 2 MB.
+        // 16,384: 75 devices with 200 live addresses each; about 2.5 MB.
         Self { entries_max: 16_384, keep_seconds: 86_400 }
     }
 }
 
-/// Bounded memory of DNS answers by (client, address).
+impl NamesConfig {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// The first key whose value makes no sense.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        positive("entries_max", self.entries_max as u64)?;
+        positive("keep_seconds", self.keep_seconds)
+    }
+}
+
+/// Bounded memory of DNS answers by client and address.
 #[derive(Debug)]
 pub struct Names {
     config: NamesConfig,
-    map: HashMap<(IpAddr, IpAddr), Entry>,
-    /// Insertion order with the stamp it was queued under; stale stamps are skipped.
-    order: VecDeque<((IpAddr, IpAddr), Timestamp)>,
+    clients: HashMap<IpAddr, Client>,
+    entries: usize,
     evicted: u64,
+    /// Counts look-ups learned: the order of clients, independent of any clock.
+    turn: u64,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    map: HashMap<IpAddr, Entry>,
+    /// The addresses in `map`, each once, oldest first.
+    order: VecDeque<IpAddr>,
+    /// `Names::turn` of its latest answer.
+    heard: u64,
 }
 
 #[derive(Debug)]
@@ -51,18 +78,56 @@ struct Entry {
     time: Timestamp,
     /// The answer before this one, for flows that lie between the two.
     before: Option<(Name, Timestamp)>,
+    /// Answered again since it was queued: gets a second round when its turn comes.
+    again: bool,
+}
+
+impl Entry {
+    fn update(&mut self, name: &Name, time: Timestamp) {
+        self.again = true;
+        if self.time > time {
+            // A late, older answer only fills the place before.
+            if self.name != *name && self.before.as_ref().is_none_or(|(_, t)| *t < time) {
+                self.before = Some((name.clone(), time));
+            }
+        } else {
+            if self.name != *name {
+                let old = std::mem::replace(&mut self.name, name.clone());
+                self.before = Some((old, self.time));
+            }
+            self.time = time;
+        }
+    }
+}
+
+impl Client {
+    /// Forgets the address that was answered longest ago, more or less: those answered
+    /// again since they were queued go to the end of the queue instead.
+    fn evict(&mut self) -> bool {
+        while let Some(address) = self.order.pop_front() {
+            match self.map.get_mut(&address) {
+                Some(entry) if entry.again => {
+                    entry.again = false;
+                    self.order.push_back(address);
+                }
+                _ => return self.map.remove(&address).is_some(),
+            }
+        }
+        false
+    }
 }
 
 impl Names {
     /// Empty.
     #[must_use]
     pub fn new(config: NamesConfig) -> Self {
-        Self { config, map: HashMap::new(), order: VecDeque::new(), evicted: 0 }
+        Self { config, clients: HashMap::new(), entries: 0, evicted: 0, turn: 0 }
     }
 
     /// New limits; what is remembered stays as far as they allow.
     pub fn reconfigure(&mut self, config: NamesConfig) {
         self.config = config;
+        self.make_room(0);
     }
 
     /// Remembers the address answers of one exchange.
@@ -73,57 +138,55 @@ impl Names {
     }
 
     fn insert(&mut self, client: IpAddr, address: IpAddr, name: &Name, time: Timestamp) {
-        let key = (client, address);
-        match self.map.get_mut(&key) {
-            Some(entry) if entry.time > time => {
-                // A late, older answer only fills the place before.
-                if entry.before.as_ref().is_none_or(|(_, t)| *t < time) && entry.name != *name {
-                    entry.before = Some((name.clone(), time));
-                }
-                return;
-            }
-            Some(entry) if entry.name == *name && entry.time == time => return,
-            Some(entry) if entry.name == *name => entry.time = time,
-            Some(entry) => {
-                let old = std::mem::replace(&mut entry.name, name.clone());
-                entry.before = Some((old, entry.time));
-                entry.time = time;
-            }
-            None => {
-                self.map.insert(key, Entry { name: name.clone(), time, before: None });
+        // A block list's answer: nothing is at that address.
+        if address.is_unspecified() {
+            return;
+        }
+        if !self.clients.contains_key(&client) && self.clients.len() >= CLIENTS_MAX {
+            self.forget_quietest_client();
+        }
+        self.turn += 1;
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.heard = self.turn;
+            if let Some(entry) = client.map.get_mut(&address) {
+                return entry.update(name, time);
             }
         }
-        self.order.push_back((key, time));
-        self.trim(time);
+        // Before and not after: the newest must not be the one that goes.
+        self.make_room(1);
+        let entry = Entry { name: name.clone(), time, before: None, again: false };
+        let client = self.clients.entry(client).or_default();
+        client.heard = self.turn;
+        client.map.insert(address, entry);
+        client.order.push_back(address);
+        self.entries += 1;
     }
 
-    /// Drops the oldest until both limits hold. A queue entry whose stamp is not the
-    /// map's is an old one of a pair that was refreshed since.
-    fn trim(&mut self, now: Timestamp) {
-        let keep = Duration::from_secs(self.config.keep_seconds);
-        while let Some(&(key, stamp)) = self.order.front() {
-            let live = self.map.get(&key).is_some_and(|e| e.time == stamp);
-            let full = self.map.len() > self.config.entries_max;
-            let old = now.since(stamp) > keep;
-            if live && !full && !old {
-                break;
+    /// Room for `more` entries.
+    fn make_room(&mut self, more: usize) {
+        while self.entries + more > self.config.entries_max {
+            let largest = self.clients.iter_mut().max_by_key(|(ip, c)| (c.map.len(), **ip));
+            let Some((_, client)) = largest else { return };
+            if !client.evict() {
+                return;
             }
-            self.order.pop_front();
-            if live {
-                self.map.remove(&key);
-                self.evicted += u64::from(!old);
-            }
+            self.entries -= 1;
+            self.evicted += 1;
         }
-        // Refreshed pairs leave stale entries behind: swept when they are the majority.
-        if self.order.len() > self.config.entries_max.saturating_mul(4) {
-            self.order.retain(|(key, stamp)| self.map.get(key).is_some_and(|e| e.time == *stamp));
+    }
+
+    fn forget_quietest_client(&mut self) {
+        let quietest = self.clients.iter().min_by_key(|(_, c)| c.heard).map(|(ip, _)| *ip);
+        if let Some(client) = quietest.and_then(|ip| self.clients.remove(&ip)) {
+            self.entries -= client.map.len();
+            self.evicted += client.map.len() as u64;
         }
     }
 
     /// The name by which `client` had resolved `address` at `time`, if it had.
     #[must_use]
     pub fn resolve(&self, client: IpAddr, address: IpAddr, time: Timestamp) -> Option<Resolved> {
-        let entry = self.map.get(&(client, address))?;
+        let entry = self.clients.get(&client)?.map.get(&address)?;
         let (name, at) = if entry.time <= time {
             (&entry.name, entry.time)
         } else {
@@ -137,15 +200,36 @@ impl Names {
         })
     }
 
+    /// Whether any answer remembered gave `address` to `client`, whenever that was: holds
+    /// across a clock that was set in between.
+    #[must_use]
+    pub fn knows(&self, client: IpAddr, address: IpAddr) -> bool {
+        self.clients.get(&client).is_some_and(|c| c.map.contains_key(&address))
+    }
+
+    /// The wall clock was set from `from` to `to`: what was learned moves along, so that
+    /// ages stay true.
+    pub fn clock_set(&mut self, from: Timestamp, to: Timestamp) {
+        let moved = |t: Timestamp| {
+            if to >= from { t.plus(to.since(from)) } else { t.minus(from.since(to)) }
+        };
+        for entry in self.clients.values_mut().flat_map(|client| client.map.values_mut()) {
+            entry.time = moved(entry.time);
+            if let Some((_, time)) = &mut entry.before {
+                *time = moved(*time);
+            }
+        }
+    }
+
     /// Pairs remembered now.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.map.len()
+    pub const fn len(&self) -> usize {
+        self.entries
     }
     /// Nothing remembered.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.entries == 0
     }
     /// Pairs forgotten because the memory was full, since the start.
     #[must_use]
@@ -202,20 +286,97 @@ mod tests {
         names.learn(at(20), &answer("192.0.2.1", "b.example", "203.0.113.1"));
         check(&names, "192.0.2.1", "203.0.113.1", 25, Some(("b.example", 5000)));
         check(&names, "192.0.2.1", "203.0.113.1", 15, Some(("a.example", 5000)));
+        // Repeats keep the name before.
+        names.learn(at(30), &answer("192.0.2.1", "b.example", "203.0.113.1"));
+        check(&names, "192.0.2.1", "203.0.113.1", 35, Some(("b.example", 5000)));
+        check(&names, "192.0.2.1", "203.0.113.1", 15, Some(("a.example", 5000)));
     }
 
+    #[test]
+    fn a_late_answer_fills_the_place_before() {
+        let mut names = Names::new(NamesConfig::default());
+        names.learn(at(20), &answer("192.0.2.1", "b.example", "203.0.113.1"));
+        names.learn(at(10), &answer("192.0.2.1", "a.example", "203.0.113.1"));
+        check(&names, "192.0.2.1", "203.0.113.1", 15, Some(("a.example", 5000)));
+        check(&names, "192.0.2.1", "203.0.113.1", 25, Some(("b.example", 5000)));
+    }
+
+    #[test]
+    fn a_blocked_answer_names_no_address() {
+        let mut names = Names::new(NamesConfig::default());
+        names.learn(at(10), &answer("192.0.2.1", "a.example", "0.0.0.0"));
+        assert!(names.is_empty());
+    }
+
+    #[test]
+    fn the_clock_is_set() {
+        let mut names = Names::new(NamesConfig::default());
+        let (old, new) = (Timestamp::from_secs(100), at(0));
+        names.learn(old, &answer("192.0.2.1", "a.example", "203.0.113.1"));
+        names.clock_set(old.plus(Duration::from_secs(5)), new);
+        check(&names, "192.0.2.1", "203.0.113.1", 1, Some(("a.example", 6000)));
+        names.clock_set(new, old);
+        assert!(names.knows("192.0.2.1".parse().unwrap(), "203.0.113.1".parse().unwrap()));
+        check(&names, "192.0.2.1", "203.0.113.1", 1, None);
+    }
+
+    /// Many answers, many of them repeated at the same moment under changing names.
     #[test]
     fn bounded_and_counted() {
         let mut names = Names::new(NamesConfig { entries_max: 10, keep_seconds: 3600 });
         for i in 0..100i64 {
             let ip = format!("203.0.113.{i}");
-            for _ in 0..50 {
-                names.learn(at(i), &answer("192.0.2.1", "a.example", &ip));
+            for name in ["a.example", "b.example"].into_iter().cycle().take(50) {
+                names.learn(at(i), &answer("192.0.2.1", name, &ip));
             }
         }
-        assert!(names.len() <= 10);
-        assert!(names.order.len() <= 41);
-        assert_eq!(names.evicted(), 90);
-        check(&names, "192.0.2.1", "203.0.113.99", 99, Some(("a.example", 0)));
+        assert_eq!((names.len(), names.evicted()), (10, 90));
+        let client = &names.clients[&"192.0.2.1".parse::<IpAddr>().unwrap()];
+        assert_eq!((client.map.len(), client.order.len()), (10, 10));
+        check(&names, "192.0.2.1", "203.0.113.99", 99, Some(("b.example", 0)));
+    }
+
+    #[test]
+    fn one_clients_flood_does_not_make_others_forgotten() {
+        let mut names = Names::new(NamesConfig { entries_max: 100, keep_seconds: 3600 });
+        names.learn(at(0), &answer("192.0.2.1", "a.example", "203.0.113.1"));
+        for i in 0..1_000u32 {
+            let ip = std::net::Ipv4Addr::from(0xcb00_0000 + i).to_string();
+            names.learn(at(1), &answer("192.0.2.66", "flood.example", &ip));
+        }
+        check(&names, "192.0.2.1", "203.0.113.1", 2, Some(("a.example", 2000)));
+        assert_eq!(names.len(), 100);
+    }
+
+    #[test]
+    fn what_is_answered_again_stays_longer() {
+        let mut names = Names::new(NamesConfig { entries_max: 10, keep_seconds: 3600 });
+        for i in 0..100 {
+            names.learn(at(i), &answer("192.0.2.1", "hot.example", "203.0.113.200"));
+            let ip = format!("203.0.113.{i}");
+            names.learn(at(i), &answer("192.0.2.1", "cold.example", &ip));
+        }
+        check(&names, "192.0.2.1", "203.0.113.200", 100, Some(("hot.example", 1000)));
+    }
+
+    #[test]
+    fn forged_clients_are_bounded() {
+        let mut names = Names::new(NamesConfig::default());
+        for i in 0..1_500u32 {
+            let client = std::net::Ipv4Addr::from(0x0a00_0000 + i).to_string();
+            names.learn(at(0), &answer(&client, "a.example", "203.0.113.1"));
+        }
+        assert_eq!((names.clients.len(), names.len()), (CLIENTS_MAX, CLIENTS_MAX));
+        assert_eq!(names.evicted(), 1_500 - CLIENTS_MAX as u64);
+    }
+
+    #[test]
+    fn new_limits_hold_at_once() {
+        let mut names = Names::new(NamesConfig::default());
+        for i in 0..100 {
+            names.learn(at(0), &answer("192.0.2.1", "a.example", &format!("203.0.113.{i}")));
+        }
+        names.reconfigure(NamesConfig { entries_max: 10, keep_seconds: 3600 });
+        assert_eq!(names.len(), 10);
     }
 }

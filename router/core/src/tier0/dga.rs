@@ -1,13 +1,23 @@
 //! dga
-use super::Found;
+use super::moment::Moment;
+use super::{ConfigError, Found};
 use crate::event::Dns;
-use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {}
+
+impl Config {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// The first key whose value makes no sense.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+}
 
 /// The detector.
 #[derive(Debug)]
@@ -18,6 +28,8 @@ impl Detector {
         Self {}
     }
     pub(super) fn reconfigure(&mut self, _config: &Config) {}
-    pub(super) fn on_dns(&mut self, _time: Timestamp, _dns: &Dns, _found: &mut Vec<Found>) {}
-    pub(super) fn on_tick(&mut self, _now: Timestamp, _found: &mut Vec<Found>) {}
+    pub(super) fn on_dns(&mut self, _at: Moment, _dns: &Dns, _found: &mut Vec<Found>) {}
+    pub(super) fn status(&self) -> [(&'static str, u64); 0] {
+        []
+    }
 }

@@ -1,29 +1,497 @@
-//! firewall
-use super::Found;
-use crate::event::Firewall;
-use crate::time::Timestamp;
+//! Packets the firewall stopped: rule `firewall`.
+//!
+//! In: stopped packets, tens of thousands an hour on a public address. Out, in order of
+//! gravity:
+//! - `fan-out` / `many ports of A`: one client tried many addresses, or many ports of one
+//!   address, within a minute: a scan, or malware looking for its like;
+//! - `A:port/proto`: a local client was stopped on its way to that place, once per
+//!   `repeat_seconds`, and once more when it keeps trying;
+//! - `inbound`: what the internet knocked at, as one line of numbers per `repeat_seconds`.
+//!
+//! Budget: 0.2 us per packet. Invariants: memory is bounded by clients and by
+//! [`TRIED_MAX`] addresses and ports for each; findings are bounded per client and window;
+//! inbound noise never makes more than one finding per window.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-/// Settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+use super::clients::Clients;
+use super::moment::Moment;
+use super::recent::Recent;
+use super::{ConfigError, Found, positive, score_range};
+use crate::event::{Firewall, Verdict, is_public};
+use crate::finding::Finding;
+use crate::service::Service;
+use crate::time::Mono;
+
+/// Most (client, address, port) remembered as told.
+const TOLD_MAX: usize = 8_192;
+/// Most addresses and ports counted exactly for one client and window, and most sources of
+/// inbound packets.
+pub const TRIED_MAX: usize = 64;
+/// Most findings about single places per client and window; a scan is told as a scan.
+const SINGLES_MAX: u32 = 10;
+
+/// Settings of the firewall rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Config {}
+pub struct Config {
+    /// Whether the rule is on.
+    pub enabled: bool,
+    /// The same client and place are reported once in this many seconds; also the span of
+    /// the inbound summary.
+    pub repeat_seconds: u64,
+    /// So many stopped packets to one place within `repeat_seconds` mean that the client
+    /// insists.
+    pub insist_packets: u32,
+    /// Span in which addresses and ports are counted for a scan.
+    pub scan_seconds: u64,
+    /// So many addresses tried within `scan_seconds` are a scan.
+    pub scan_addresses: usize,
+    /// So many ports of one address tried within `scan_seconds` are a scan.
+    pub scan_ports: usize,
+    /// How grave a single stopped place is, 0 to 1.
+    pub score: f64,
+    /// How grave it is when the client insists.
+    pub insist_score: f64,
+    /// How grave a scan is.
+    pub scan_score: f64,
+    /// Whether to sum up what came from the internet.
+    pub inbound: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            repeat_seconds: 3_600,
+            // A TCP connection attempt is up to 7 packets; five attempts are a retry loop.
+            insist_packets: 35,
+            scan_seconds: 60,
+            scan_addresses: 25,
+            scan_ports: 15,
+            score: 0.3,
+            insist_score: 0.4,
+            scan_score: 0.7,
+            inbound: true,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// The first key whose value makes no sense.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        positive("repeat_seconds", self.repeat_seconds)?;
+        positive("scan_seconds", self.scan_seconds)?;
+        positive("insist_packets", u64::from(self.insist_packets))?;
+        for (key, n) in [("scan_addresses", self.scan_addresses), ("scan_ports", self.scan_ports)] {
+            if !(2..=TRIED_MAX).contains(&n) {
+                return Err(ConfigError::new(key, format!("must lie between 2 and {TRIED_MAX}")));
+            }
+        }
+        score_range("score", self.score)?;
+        score_range("insist_score", self.insist_score)?;
+        score_range("scan_score", self.scan_score)
+    }
+}
+
+/// A place a packet was stopped on its way to.
+type Place = (IpAddr, Service);
+
+/// What one client was stopped from.
+#[derive(Debug, Default)]
+struct Client {
+    tries: Tries,
+    scan: Scan,
+}
+
+/// Packets by place within `repeat_seconds`.
+#[derive(Debug, Default)]
+struct Tries {
+    since: Mono,
+    /// Findings about single places.
+    singles: u32,
+    /// At most [`TRIED_MAX`] places.
+    packets: HashMap<Place, u32>,
+}
+
+/// Places tried within `scan_seconds`.
+#[derive(Debug, Default)]
+struct Scan {
+    since: Mono,
+    /// At most [`TRIED_MAX`].
+    places: HashSet<Place>,
+    /// Ports among `places` by address.
+    ports: HashMap<IpAddr, usize>,
+}
+
+impl Scan {
+    /// Counts a place; the number of addresses, and of this address's ports, so far.
+    fn count(&mut self, place: Place) -> (usize, usize) {
+        if self.places.len() < TRIED_MAX && self.places.insert(place) {
+            *self.ports.entry(place.0).or_default() += 1;
+        }
+        (self.ports.len(), self.ports.get(&place.0).copied().unwrap_or(0))
+    }
+}
+
+/// What came from outside since the last summary.
+#[derive(Debug, Default)]
+struct Inbound {
+    since: Mono,
+    packets: u64,
+    sources: HashSet<IpAddr>,
+    latest: Option<Service>,
+}
+
+/// What a finding said, besides about a single place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Said {
+    Single(Place),
+    FanOut,
+    Ports(IpAddr),
+}
 
 /// The detector.
 #[derive(Debug)]
-pub(super) struct Detector {}
+pub(super) struct Detector {
+    config: Config,
+    clients: Clients<Client>,
+    told: Recent<(IpAddr, Said)>,
+    inbound: Inbound,
+    /// Findings about single places left out because the client had too many.
+    folded: u64,
+}
 
 impl Detector {
-    pub(super) fn new(_config: &Config) -> Self {
-        Self {}
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            config: config.clone(),
+            clients: Clients::new(),
+            told: Recent::new(TOLD_MAX, Duration::from_secs(config.repeat_seconds)),
+            inbound: Inbound::default(),
+            folded: 0,
+        }
     }
-    pub(super) fn reconfigure(&mut self, _config: &Config) {}
-    pub(super) fn on_packet(
-        &mut self,
-        _time: Timestamp,
-        _packet: &Firewall,
-        _found: &mut Vec<Found>,
-    ) {
+
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        self.config = config.clone();
+        self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
     }
-    pub(super) fn on_tick(&mut self, _now: Timestamp, _found: &mut Vec<Found>) {}
+
+    pub(super) fn on_packet(&mut self, at: Moment, packet: &Firewall, found: &mut Vec<Found>) {
+        let group = packet.dst.ip.is_multicast() || is_broadcast(packet.dst.ip);
+        if !self.config.enabled || packet.verdict == Verdict::Logged || group {
+            return;
+        }
+        if is_public(packet.src.ip) {
+            return self.count_inbound(at, packet);
+        }
+        self.single(at, packet, found);
+        self.scan(at, packet, found);
+    }
+
+    /// The first packet to a place, and the one that shows that the client insists.
+    fn single(&mut self, at: Moment, packet: &Firewall, found: &mut Vec<Found>) {
+        let place = place(packet);
+        let tries = &mut self.clients.state(packet.src.ip, at.steady).tries;
+        if at.steady.since(tries.since) >= Duration::from_secs(self.config.repeat_seconds) {
+            *tries = Tries { since: at.steady, ..Tries::default() };
+        }
+        let mut packets = 1;
+        if tries.packets.len() < TRIED_MAX || tries.packets.contains_key(&place) {
+            let count = tries.packets.entry(place).or_default();
+            *count = count.saturating_add(1);
+            packets = *count;
+        }
+        let subject = || place.1.at(place.0);
+        if packets == self.config.insist_packets {
+            let why =
+                format!("the firewall stopped {packets} packets on their way to {}", subject());
+            let tell = tell(at, packet, subject(), self.config.insist_score, why);
+            found.push(Found { finding: tell.finding.with("packets", packets), ..tell });
+        } else if self.told.first((packet.src.ip, Said::Single(place)), at.steady) {
+            tries.singles = tries.singles.saturating_add(1);
+            if tries.singles > SINGLES_MAX {
+                self.folded += 1;
+                return;
+            }
+            let why = format!("the firewall stopped it on its way to {}", subject());
+            found.push(tell(at, packet, subject(), self.config.score, why));
+        }
+    }
+
+    /// Many places.
+    fn scan(&mut self, at: Moment, packet: &Firewall, found: &mut Vec<Found>) {
+        let (client, dst, config) = (packet.src.ip, packet.dst.ip, &self.config);
+        let scan = &mut self.clients.state(client, at.steady).scan;
+        if at.steady.since(scan.since) >= Duration::from_secs(config.scan_seconds) {
+            *scan = Scan { since: at.steady, ..Scan::default() };
+        }
+        let (addresses, ports) = scan.count(place(packet));
+        let mut scanned = |subject: String, key: &str, count: usize| {
+            let why = format!(
+                "the firewall stopped it on its way to {count} {key} within {} s",
+                config.scan_seconds
+            );
+            let tell = tell(at, packet, subject, config.scan_score, why);
+            found.push(Found { finding: tell.finding.with(key, count), ..tell });
+        };
+        if addresses >= config.scan_addresses && self.told.first((client, Said::FanOut), at.steady)
+        {
+            scanned("fan-out".into(), "addresses", addresses);
+        }
+        if ports >= config.scan_ports && self.told.first((client, Said::Ports(dst)), at.steady) {
+            scanned(format!("many ports of {dst}"), "ports", ports);
+        }
+    }
+
+    fn count_inbound(&mut self, at: Moment, packet: &Firewall) {
+        let inbound = &mut self.inbound;
+        if inbound.packets == 0 {
+            inbound.since = at.steady;
+        }
+        inbound.packets += 1;
+        inbound.latest = Some(service(packet));
+        if inbound.sources.len() < TRIED_MAX {
+            inbound.sources.insert(packet.src.ip);
+        }
+    }
+
+    /// Sums up what came from outside when its time is over. Called after every event and
+    /// tick.
+    pub(super) fn decide(&mut self, at: Moment, found: &mut Vec<Found>) {
+        let span = Duration::from_secs(self.config.repeat_seconds);
+        if self.inbound.packets == 0 || at.steady.since(self.inbound.since) < span {
+            return;
+        }
+        let inbound = std::mem::take(&mut self.inbound);
+        if !(self.config.enabled && self.config.inbound) {
+            return;
+        }
+        let sources = inbound.sources.len();
+        let more = if sources == TRIED_MAX { "at least " } else { "" };
+        let mut finding = Finding {
+            rule: "firewall".into(),
+            subject: "inbound".into(),
+            client: None,
+            mac: None,
+            score: 0.1,
+            why: format!(
+                "the firewall stopped {} packets from {more}{sources} outside addresses",
+                inbound.packets
+            ),
+            evidence: Vec::new(),
+        };
+        finding = finding.with("packets", inbound.packets).with("sources", sources);
+        if let Some(latest) = inbound.latest {
+            finding = finding.with("latest", latest);
+        }
+        found.push(Found { time: at.time, finding });
+    }
+
+    pub(super) fn status(&self) -> [(&'static str, u64); 3] {
+        [
+            ("tier0.firewall.clients", u64::try_from(self.clients.len()).unwrap_or(u64::MAX)),
+            ("tier0.firewall.evicted", self.told.evicted() + self.clients.evicted()),
+            ("tier0.firewall.folded", self.folded),
+        ]
+    }
+}
+
+fn is_broadcast(ip: IpAddr) -> bool {
+    // Directed broadcasts (192.168.1.255) cannot be told without the netmask; most home
+    // networks are /24, and no device has the address that ends in 255 there.
+    matches!(ip, IpAddr::V4(v4) if v4.octets()[3] == 255 && !is_public(ip))
+}
+
+fn service(packet: &Firewall) -> Service {
+    Service { port: packet.dst.port, proto: packet.proto }
+}
+
+fn place(packet: &Firewall) -> Place {
+    (packet.dst.ip, service(packet))
+}
+
+fn tell(at: Moment, packet: &Firewall, subject: String, score: f64, why: String) -> Found {
+    let mut finding = Finding {
+        rule: "firewall".into(),
+        subject,
+        client: Some(packet.src.ip),
+        mac: packet.mac,
+        score,
+        why,
+        evidence: Vec::new(),
+    };
+    finding = finding.with("verdict", packet.verdict.as_str());
+    let texts = [
+        ("prefix", Some(&packet.prefix).filter(|p| !p.is_empty())),
+        ("in", packet.in_iface.as_ref()),
+        ("out", packet.out_iface.as_ref()),
+    ];
+    for (key, text) in texts {
+        if let Some(text) = text {
+            finding = finding.with(key, text.trim());
+        }
+    }
+    Found { time: at.time, finding }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Tier0Config;
+    use super::super::tests::Script;
+    use super::*;
+    use crate::event::{Body, Endpoint};
+
+    fn script() -> Script {
+        Script::new(Tier0Config::default(), "firewall")
+    }
+    fn packet(src: &str, dst: &str) -> Firewall {
+        let dst: std::net::SocketAddr = dst.parse().unwrap();
+        Firewall {
+            verdict: Verdict::Reject,
+            prefix: "reject wan out: ".into(),
+            proto: 6,
+            src: Endpoint::new(src.parse().unwrap(), 40_000),
+            dst: Endpoint::new(dst.ip(), dst.port()),
+            in_iface: Some("br-lan".into()),
+            out_iface: Some("wan".into()),
+            mac: None,
+            bytes: 60,
+        }
+    }
+    fn put(s: &mut Script, at: i64, src: &str, dst: &str) {
+        s.event(at, Body::Firewall(packet(src, dst)));
+    }
+
+    #[test]
+    fn a_stopped_place_is_told_once() {
+        let mut s = script();
+        put(&mut s, 0, "192.168.1.5", "203.0.113.9:445");
+        put(&mut s, 1, "192.168.1.5", "203.0.113.9:445");
+        s.said(&["203.0.113.9:445/tcp"]);
+        // Another client, and towards another network of the house.
+        put(&mut s, 2, "192.168.1.6", "203.0.113.9:445");
+        put(&mut s, 3, "192.168.1.6", "192.168.2.7:22");
+        s.said(&["203.0.113.9:445/tcp", "192.168.2.7:22/tcp"]);
+        put(&mut s, 500, "192.168.1.5", "203.0.113.9:445");
+        s.said(&[]);
+        for t in 1..9 {
+            s.tick(t * 500);
+        }
+        put(&mut s, 4_000, "192.168.1.5", "203.0.113.9:445");
+        s.said(&["203.0.113.9:445/tcp"]);
+    }
+
+    #[test]
+    fn a_client_that_insists() {
+        let mut s = script();
+        for t in 0..60 {
+            put(&mut s, t, "192.168.1.5", "203.0.113.9:445");
+        }
+        let scores: Vec<f64> = s.found.iter().map(|f| f.finding.score).collect();
+        assert_eq!(scores, [0.3, 0.4]);
+        s.said(&["203.0.113.9:445/tcp", "203.0.113.9:445/tcp"]);
+    }
+
+    #[test]
+    fn many_addresses_are_a_scan() {
+        let mut s = script();
+        for i in 0..200 {
+            put(&mut s, i / 10, "192.168.1.5", &format!("203.0.113.{i}:23"));
+        }
+        let singles: Vec<String> = (0..10).map(|i| format!("203.0.113.{i}:23/tcp")).collect();
+        let mut expected: Vec<&str> = singles.iter().map(String::as_str).collect();
+        expected.push("fan-out");
+        s.said(&expected);
+        assert_eq!(s.status("tier0.firewall.folded"), 190);
+    }
+
+    #[test]
+    fn many_ports_of_one_address_are_a_scan() {
+        let mut s = script();
+        for port in 1..100 {
+            put(&mut s, 0, "192.168.1.5", &format!("192.168.2.7:{port}"));
+        }
+        assert_eq!(s.found.last().unwrap().finding.subject, "many ports of 192.168.2.7");
+        assert_eq!(s.found.len(), 11);
+    }
+
+    /// The twin of a scan: as many addresses, but over hours (a phone that tries its
+    /// update servers again and again).
+    #[test]
+    fn the_same_number_over_hours_is_no_scan() {
+        let mut s = script();
+        for i in 0..200i64 {
+            put(&mut s, i * 30, "192.168.1.5", &format!("203.0.113.{}:443", i % 24));
+        }
+        assert!(s.found.iter().all(|f| f.finding.score < 0.4), "{:?}", s.found);
+    }
+
+    #[test]
+    fn the_internets_noise_is_one_line_an_hour() {
+        let mut s = script();
+        for i in 0..1_000u32 {
+            let src = std::net::Ipv4Addr::from(0xc633_6400 + i % 300);
+            put(&mut s, i64::from(i), &src.to_string(), "203.0.113.1:23");
+        }
+        s.said(&[]);
+        for t in 0..10 {
+            s.tick(1_000 + t * 400);
+        }
+        let found = &s.found[0].finding;
+        assert_eq!(
+            found.why,
+            "the firewall stopped 1000 packets from at least 64 outside addresses"
+        );
+        assert_eq!(found.severity(), crate::finding::Severity::Info);
+        s.said(&["inbound"]);
+        for t in 10..40 {
+            s.tick(1_000 + t * 400);
+        }
+        s.said(&[]);
+    }
+
+    #[track_caller]
+    fn silent(packet: Firewall) {
+        let mut s = script();
+        s.event(0, Body::Firewall(packet));
+        s.said(&[]);
+    }
+
+    #[test]
+    fn what_is_left_alone() {
+        silent(Firewall { verdict: Verdict::Logged, ..packet("192.168.1.5", "203.0.113.9:1") });
+        silent(packet("192.168.1.5", "239.255.255.250:1900"));
+        silent(packet("192.168.1.5", "255.255.255.255:67"));
+        silent(packet("192.168.1.5", "192.168.1.255:137"));
+        silent(packet("fe80::1", "[ff02::fb]:5353"));
+    }
+
+    #[test]
+    fn a_flood_from_forged_addresses_is_bounded() {
+        let mut s = script();
+        for i in 0..2_000u32 {
+            let src = std::net::Ipv4Addr::from(0x0a00_0000 + i);
+            put(&mut s, 0, &src.to_string(), "203.0.113.9:1");
+        }
+        assert_eq!(s.status("tier0.firewall.clients"), super::super::clients::CLIENTS_MAX as u64);
+        assert_eq!(s.status("tier0.firewall.evicted"), 2_000 - 1_024);
+    }
+
+    #[test]
+    fn configuration_is_checked() {
+        let config = Config { scan_ports: 1, ..Config::default() };
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "`scan_ports` must lie between 2 and 64"
+        );
+    }
 }

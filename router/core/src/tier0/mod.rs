@@ -6,11 +6,20 @@
 //!
 //! Adding a detector = one file with a `Config`, an `on_event` (and `on_tick` if it
 //! waits for something), one field and one line in [`Engine`].
+//!
+//! Invariants: every memory has a maximum, reaching it is counted ([`Engine::status`]);
+//! windows and grace periods run in steady time, so that a jump of the wall clock neither
+//! makes nor kills a finding; the same thing is said once per window, not once per packet.
 
 pub mod blocklist;
+mod clients;
 pub mod dga;
 pub mod direct_ip;
 pub mod firewall;
+mod moment;
+mod recent;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +27,7 @@ use crate::event::{Body, Event};
 use crate::finding::Finding;
 use crate::names::{Names, NamesConfig};
 use crate::time::Timestamp;
+use moment::{Moment, Steady};
 
 /// Settings of all tier-0 detectors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +45,57 @@ pub struct Tier0Config {
     pub firewall: firewall::Config,
 }
 
+impl Tier0Config {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// The first key whose value makes no sense, with its section in front.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.names.validate().map_err(|e| e.within("names"))?;
+        self.blocklist.validate().map_err(|e| e.within("blocklist"))?;
+        self.dga.validate().map_err(|e| e.within("dga"))?;
+        self.direct_ip.validate().map_err(|e| e.within("direct_ip"))?;
+        self.firewall.validate().map_err(|e| e.within("firewall"))
+    }
+}
+
+/// A setting that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` {problem}")]
+pub struct ConfigError {
+    /// Which key, dots between sections: `blocklist.lists[2].score`.
+    pub key: String,
+    /// What is wrong and what is allowed; reads on from the key.
+    pub problem: String,
+}
+
+impl ConfigError {
+    /// Shorthand.
+    #[must_use]
+    pub fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { key: key.into(), problem: problem.into() }
+    }
+    /// Puts the name of the enclosing section in front of the key.
+    #[must_use]
+    pub fn within(mut self, section: &str) -> Self {
+        self.key = format!("{section}.{}", self.key);
+        self
+    }
+}
+
+/// Zero would switch a thing off in a way nobody expects.
+pub(crate) fn positive(key: &str, value: u64) -> Result<(), ConfigError> {
+    if value > 0 { Ok(()) } else { Err(ConfigError::new(key, "must be at least 1")) }
+}
+
+/// Scores lie between 0 and 1.
+pub(crate) fn score_range(key: &str, score: f64) -> Result<(), ConfigError> {
+    if (0.0..=1.0).contains(&score) {
+        return Ok(());
+    }
+    Err(ConfigError::new(key, format!("must lie between 0 and 1, is {score}")))
+}
+
 /// A finding and when it was made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
@@ -47,11 +108,35 @@ pub struct Found {
 /// All tier-0 detectors over one memory of names.
 #[derive(Debug)]
 pub struct Engine {
+    steady: Steady,
     names: Names,
     blocklist: blocklist::Detector,
     dga: dga::Detector,
     direct_ip: direct_ip::Detector,
     firewall: firewall::Detector,
+    made: Made,
+}
+
+/// Findings made since the start, by rule.
+#[derive(Debug, Default)]
+struct Made {
+    blocklist: u64,
+    dga: u64,
+    direct_ip: u64,
+    firewall: u64,
+}
+
+impl Made {
+    fn count(&mut self, new: &[Found]) {
+        for found in new {
+            match found.finding.rule.as_str() {
+                "blocklist" => self.blocklist += 1,
+                "dga" => self.dga += 1,
+                "direct-ip" => self.direct_ip += 1,
+                _ => self.firewall += 1,
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -59,18 +144,21 @@ impl Engine {
     #[must_use]
     pub fn new(config: &Tier0Config, lists: blocklist::Blocklist) -> Self {
         Self {
+            steady: Steady::default(),
             names: Names::new(config.names.clone()),
             blocklist: blocklist::Detector::new(&config.blocklist, lists),
             dga: dga::Detector::new(&config.dga),
             direct_ip: direct_ip::Detector::new(&config.direct_ip),
             firewall: firewall::Detector::new(&config.firewall),
+            made: Made::default(),
         }
     }
 
-    /// New settings and lists; what was learned (names, open questions) stays.
+    /// New settings and lists; what was learned (names, open questions, what was said
+    /// already) stays.
     pub fn reconfigure(&mut self, config: &Tier0Config, lists: blocklist::Blocklist) {
         self.names.reconfigure(config.names.clone());
-        self.blocklist = blocklist::Detector::new(&config.blocklist, lists);
+        self.blocklist.reconfigure(&config.blocklist, lists);
         self.dga.reconfigure(&config.dga);
         self.direct_ip.reconfigure(&config.direct_ip);
         self.firewall.reconfigure(&config.firewall);
@@ -79,31 +167,43 @@ impl Engine {
     /// Looks at one event: attaches to a flow the name by which its client had resolved
     /// the destination, and appends what the detectors think to `found`.
     pub fn on_event(&mut self, event: &mut Event, found: &mut Vec<Found>) {
-        let time = event.time;
+        let (at, before) = (self.steady.at(event.time), found.len());
         match &mut event.body {
             Body::Dns(dns) => {
-                self.names.learn(time, dns);
-                self.blocklist.on_dns(time, dns, found);
-                self.dga.on_dns(time, dns, found);
-                self.direct_ip.on_dns(time, dns, found);
+                self.names.learn(at.time, dns);
+                self.blocklist.on_dns(at, dns, found);
+                self.dga.on_dns(at, dns, found);
             }
             Body::Flow(flow) => {
                 if flow.resolved.is_none() {
-                    let at = flow.start.unwrap_or(time);
-                    flow.resolved = self.names.resolve(flow.src.ip, flow.dst.ip, at);
+                    let when = flow.start.unwrap_or(at.time);
+                    flow.resolved = self.names.resolve(flow.src.ip, flow.dst.ip, when);
                 }
-                self.direct_ip.on_flow(time, flow, found);
+                self.direct_ip.on_flow(at, flow);
             }
-            Body::Firewall(packet) => self.firewall.on_packet(time, packet, found),
+            Body::Firewall(packet) => self.firewall.on_packet(at, packet, found),
             Body::Device(_) | Body::Finding(_) | Body::Gap(_) => {}
         }
+        self.decide(at, found);
+        self.made.count(found.get(before..).unwrap_or_default());
     }
 
     /// Time goes on: detectors that wait for something decide. `now` is event time.
     pub fn on_tick(&mut self, now: Timestamp, found: &mut Vec<Found>) {
-        self.direct_ip.on_tick(now, found);
-        self.dga.on_tick(now, found);
-        self.firewall.on_tick(now, found);
+        let (at, before) = (self.steady.at(now), found.len());
+        self.decide(at, found);
+        self.made.count(found.get(before..).unwrap_or_default());
+    }
+
+    fn decide(&mut self, at: Moment, found: &mut Vec<Found>) {
+        self.direct_ip.decide(at, &self.names, found);
+        self.firewall.decide(at, found);
+    }
+
+    /// The wall clock was set from `from` to `to`. Detectors do not mind; the ages of names
+    /// stay true.
+    pub fn clock_set(&mut self, from: Timestamp, to: Timestamp) {
+        self.names.clock_set(from, to);
     }
 
     /// The memory of names, for status.
@@ -116,5 +216,28 @@ impl Engine {
     #[must_use]
     pub const fn blocklist(&self) -> &blocklist::Blocklist {
         self.blocklist.lists()
+    }
+
+    /// Names and values for `status`: findings made, memories' sizes, and what had to be
+    /// forgotten or left unsaid because a maximum was reached.
+    #[must_use]
+    pub fn status(&self) -> Vec<(&'static str, u64)> {
+        let size = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let mut status = vec![
+            ("tier0.blocklist.entries", size(self.blocklist().len())),
+            ("tier0.blocklist.evicted", self.blocklist.evicted()),
+            ("tier0.blocklist.findings", self.made.blocklist),
+            ("tier0.blocklist.memory_bytes", size(self.blocklist().memory_bytes())),
+            ("tier0.dga.findings", self.made.dga),
+            ("tier0.direct_ip.findings", self.made.direct_ip),
+            ("tier0.firewall.findings", self.made.firewall),
+            ("tier0.names.entries", size(self.names.len())),
+            ("tier0.names.evicted", self.names.evicted()),
+        ];
+        status.extend(self.dga.status());
+        status.extend(self.direct_ip.status());
+        status.extend(self.firewall.status());
+        status.sort_unstable();
+        status
     }
 }
