@@ -1,0 +1,112 @@
+//! Connections, from the kernel's connection tracking by netlink.
+//!
+//! In: NEW and DESTROY events of ctnetlink and a dump of the table every
+//! [`Config::dump_seconds`]. Out: flow records ([`FlowPhase::Start`] when a flow begins,
+//! `Update` for long flows that moved, `End` with the final counters). Runs on a thread of
+//! its own. Budget: 2 us of CPU per event, receive to delivery; memory see `track`.
+//!
+//! bytes -> [`decode`] (kernel terms) -> [`normalise`] (common terms) -> [`track`] (time,
+//! identity) -> delivery; [`session`] does the I/O.
+//!
+//! Invariants:
+//! - a lost event is counted, told as a [`Gap`], and repaired by a dump;
+//! - nothing here can hold up a packet: the kernel drops our copy of an event rather than
+//!   wait (see [`Config::reliable_destroy`] for the one option that is not so innocent).
+//!
+//! [`FlowPhase::Start`]: agentmon_core::event::FlowPhase::Start
+//! [`Gap`]: agentmon_core::event::Gap
+
+#[cfg(test)]
+mod captured;
+pub mod decode;
+mod entry;
+pub mod normalise;
+mod session;
+mod status;
+pub mod timeouts;
+pub mod track;
+
+pub use entry::Now;
+
+use serde::{Deserialize, Serialize};
+
+use super::neighbours::Neighbours;
+use super::{Collector, Context};
+
+/// Settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether this collector runs.
+    pub enabled: bool,
+    /// Also report flows of the machine with itself (127.0.0.0/8, ::1).
+    pub loopback: bool,
+    /// Most open flows remembered, about 250 bytes each. More open flows are still
+    /// reported when they end, but without start and duration.
+    pub flows_max: usize,
+    /// Seconds between two dumps of the connection table. A dump gives the byte counts of
+    /// long flows and makes the kernel report expired flows at once.
+    pub dump_seconds: u64,
+    /// Seconds between two dumps while the kernel sends no events (hardware offload).
+    pub poll_seconds: u64,
+    /// Least seconds between two extra dumps after lost events.
+    pub resync_seconds: u64,
+    /// Milliseconds to let events gather after a busy read: fewer wake-ups halve the CPU
+    /// time. The first event after a silence is read at once.
+    pub nap_ms: u64,
+    /// Ask the kernel to keep a finished flow until its DESTROY was read
+    /// (`NETLINK_BROADCAST_ERROR`).
+    pub reliable_destroy: bool,
+    /// Receive buffer for events in bytes. The kernel accounts about 800 bytes an event.
+    pub buffer_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            loopback: false,
+            // A home of 80 devices has 2,000 to 8,000 flows open.
+            flows_max: 32_768,
+            dump_seconds: 15,
+            poll_seconds: 5,
+            resync_seconds: 10,
+            nap_ms: 20,
+            reliable_destroy: false,
+            buffer_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// The collector.
+#[derive(Debug)]
+pub struct Source {
+    config: Config,
+    neighbours: Neighbours,
+    tracker: track::Tracker,
+}
+
+impl Source {
+    /// Not yet reading; flows will carry no device.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self::with_neighbours(config, Neighbours::default())
+    }
+
+    /// Not yet reading; MAC and interface come from that table.
+    #[must_use]
+    pub fn with_neighbours(config: Config, neighbours: Neighbours) -> Self {
+        let tracker = track::Tracker::new(config.flows_max);
+        Self { config, neighbours, tracker }
+    }
+}
+
+impl Collector for Source {
+    fn name(&self) -> &str {
+        "conntrack"
+    }
+
+    fn run(&mut self, context: &Context) -> anyhow::Result<()> {
+        session::run(&self.config, &self.neighbours, &mut self.tracker, context)
+    }
+}
