@@ -1,5 +1,4 @@
-//! The lab itself, before any program of ours runs in it: if these fail, no other failure
-//! of the lab means anything.
-
+//! The lab: real programs on a real kernel. `ground` tests the lab itself: if it fails, no
+//! other failure means anything. See `agentmon_tests::lab` for how it is built.
 #[path = "lab/ground.rs"]
 mod ground;

@@ -13,14 +13,18 @@
 //! Documentation addresses (RFC 5737) play the internet and documentation names (RFC 2606)
 //! its services.
 
+pub mod chain;
 pub mod conntrack;
 pub mod dns;
+pub mod hub;
 pub mod need;
 pub mod netns;
 pub mod proc;
 pub mod proxy;
+pub mod sensor;
 pub mod traffic;
 pub mod wait;
+pub mod workload;
 pub mod world;
 
 pub use wait::eventually;

@@ -1,0 +1,89 @@
+//! The whole chain: resolver, router, a line that can be broken, hub.
+
+use super::hub::{Hub, PORT};
+use super::proc::Proc;
+use super::proxy::TcpProxy;
+use super::sensor::Sensor;
+use super::wait::{eventually, want};
+use super::world::{HUB, LAN, World};
+use super::{dns, traffic};
+
+/// Where the router believes the hub to be: a proxy that passes on to the real one.
+const PROXY_PORT: u16 = 9_443;
+/// Domains of the lab's internet; each with everything below it.
+pub const ZONES: [(&str, &str); 6] = [
+    ("example.com", "198.51.100.10"),
+    ("example.net", "198.51.100.20"),
+    ("example.org", "198.51.100.30"),
+    ("fresh.example", "198.51.100.40"),
+    ("listed.example", "198.51.100.66"),
+    ("cdn.example", "198.51.100.70"),
+];
+
+/// Everything running.
+#[derive(Debug)]
+pub struct Chain {
+    /// The hub.
+    pub hub: Hub,
+    /// The router's agentmon.
+    pub sensor: Sensor,
+    /// The line between them.
+    pub line: TcpProxy,
+    /// dnsmasq on the router.
+    pub resolver: Proc,
+    _internet: Proc,
+}
+
+impl Chain {
+    /// Default settings.
+    #[must_use]
+    pub fn start(world: &World) -> Self {
+        Self::start_with(world, "", "")
+    }
+
+    /// More settings (TOML) for router and hub.
+    #[must_use]
+    pub fn start_with(world: &World, router: &str, hub: &str) -> Self {
+        let internet = dns::internet(world, &ZONES);
+        let resolver = dns::resolver(world);
+        traffic::serve_tcp("wan", 443);
+        let hub = Hub::start_with(world, &world.file("hub"), hub);
+        let at = format!("{HUB}:{PROXY_PORT}");
+        let line = TcpProxy::start("hub", &at, &format!("{HUB}:{PORT}"));
+        let sensor = Sensor::start_with(world, &hub, &at, router);
+        let chain = Self { hub, sensor, line, resolver, _internet: internet };
+        chain.is_alive("first", 20.0);
+        chain
+    }
+
+    /// C7: a query made now shows up at the hub within `seconds` (stretched).
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn is_alive(&self, label: &str, seconds: f64) {
+        // Asked until it shows: the sensor may just be starting and begin after it.
+        let mut n = 0;
+        eventually(seconds, &format!("C7: {label} shows at the hub"), || {
+            n += 1;
+            dns::ask("lan", LAN, &format!("{label}-{n}.fresh.example"), dns::A);
+            let like =
+                format!("SELECT count(*) FROM dns WHERE name LIKE '{label}-%.fresh.example'");
+            want(self.hub.number(&like) > 0, || "nothing yet".to_owned())
+        });
+    }
+
+    /// C3: every name from the resolver's log that begins with `prefix` stands at the hub
+    /// once, for `count` different names.
+    ///
+    /// # Panics
+    /// When one is missing or doubled.
+    #[track_caller]
+    pub fn has_exactly_once(&self, prefix: &str, count: u64, seconds: f64) {
+        let rows = format!("FROM dns WHERE source = 'dnsmasq-log' AND name LIKE '{prefix}%'");
+        self.hub.reaches(seconds, &format!("SELECT count(DISTINCT name) {rows}"), count);
+        let doubled = format!("SELECT name, count(*) AS n {rows} GROUP BY name HAVING n <> 1");
+        let doubled = self.hub.sql(&doubled);
+        assert!(doubled.is_empty(), "C3: stored more than once: {doubled:?}");
+    }
+}

@@ -1,0 +1,125 @@
+//! The scripts behind `tests/scenarios/*/events.ndjson`. `cargo run -p agentmon-tests --bin
+//! make-scenarios` writes the files; a test compares them.
+//!
+//! Clients: .21 a camera, .22 a television, .23 a laptop, .24 a phone, .25 a printer.
+
+use super::script::Script;
+
+const CAMERA: &str = "192.168.77.21";
+const TELEVISION: &str = "192.168.77.22";
+const LAPTOP: &str = "192.168.77.23";
+const PHONE: &str = "192.168.77.24";
+const PRINTER: &str = "192.168.77.25";
+
+/// Writes a scenario's events.
+pub type Write = fn(&mut Script);
+
+/// Name, seed and script of each scenario.
+pub const ALL: [(&str, u64, Write); 6] = [
+    ("blocklist-hit", 1, blocklist_hit),
+    ("blocklist-lookalike", 2, blocklist_lookalike),
+    ("direct-ip-c2", 5, direct_ip_c2),
+    ("direct-ip-explained", 6, direct_ip_explained),
+    ("firewall-scan", 7, firewall_scan),
+    ("firewall-stray", 8, firewall_stray),
+];
+
+fn blocklist_hit(s: &mut Script) {
+    household(s, 600.0);
+    // The camera reports to its maker's tracker, again and again.
+    for n in 0..20 {
+        s.asks(60.0 + f64::from(n) * 20.0, CAMERA, "stats.listed.example", Some("198.51.100.66"));
+    }
+    // The television's own name for it is an alias.
+    s.asks_alias(130.0, TELEVISION, "metrics.shop.example", "eu.listed.example", "198.51.100.66");
+}
+
+fn blocklist_lookalike(s: &mut Script) {
+    household(s, 600.0);
+    for (n, name) in [
+        "notlisted.example",
+        "listed.example.com",
+        "listed-example.com",
+        "www.listed.example.net",
+        "xn--listed-9za.example",
+        "exempt.shop.example",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for round in 0..4 {
+            s.asks(50.0 * round as f64 + n as f64, CAMERA, name, Some("198.51.100.20"));
+        }
+    }
+}
+
+fn direct_ip_c2(s: &mut Script) {
+    household(s, 1_200.0);
+    // The camera keeps a line to an address it never asked for.
+    for n in 0..12 {
+        let jitter = s.below(10_000) as f64 / 1_000.0;
+        s.connects(100.0 + f64::from(n) * 60.0 + jitter, CAMERA, "198.51.100.200", 4_444, 2.0);
+    }
+}
+
+fn direct_ip_explained(s: &mut Script) {
+    household(s, 1_200.0);
+    for n in 0..12 {
+        let second = 100.0 + f64::from(n) * 60.0;
+        // The log of the resolver comes a second after the connection.
+        let host = format!("198.51.100.{}", 100 + n);
+        s.connects(second, LAPTOP, &host, 443, 5.0);
+        s.asks(second + 1.2, LAPTOP, &format!("host-{n}.example.com"), Some(&host));
+        // An address kept in use long after its answer.
+        s.connects(second + 3.0, PHONE, "198.51.100.30", 5_228, 1.0);
+        // Not the internet at all.
+        s.connects(second + 4.0, LAPTOP, "192.168.77.25", 631, 1.0);
+    }
+    s.asks(20.0, PHONE, "push.example.org", Some("198.51.100.30"));
+}
+
+fn firewall_scan(s: &mut Script) {
+    household(s, 600.0);
+    for n in 0..60 {
+        let port = 20 + n * 7;
+        s.is_stopped(200.0 + f64::from(n) * 0.4, CAMERA, "198.51.100.99", port);
+    }
+    for n in 1..60 {
+        let host = format!("198.51.100.{n}");
+        s.is_stopped(400.0 + f64::from(n) * 0.3, TELEVISION, &host, 23);
+    }
+}
+
+fn firewall_stray(s: &mut Script) {
+    household(s, 600.0);
+    // The printer wants its maker's discontinued service, three tries an hour.
+    for n in 0..3 {
+        s.is_stopped(100.0 + f64::from(n) * 150.0, PRINTER, "198.51.100.99", 5_222);
+    }
+    // A laptop comes from another network and finishes what it had open there.
+    for port in [443, 993, 5_228, 587] {
+        s.is_stopped(300.0, LAPTOP, "198.51.100.98", port);
+    }
+}
+
+/// What always goes on: names that exist, asked for and connected to.
+fn household(s: &mut Script, seconds: f64) {
+    const SITES: [(&str, &str); 6] = [
+        ("www.example.com", "198.51.100.10"),
+        ("mail.example.com", "198.51.100.11"),
+        ("api.example.net", "198.51.100.20"),
+        ("news.example.org", "198.51.100.30"),
+        ("video.example.org", "198.51.100.31"),
+        ("time.example.net", "198.51.100.21"),
+    ];
+    let clients = [CAMERA, TELEVISION, LAPTOP, PHONE, PRINTER];
+    let mut second = 1.0;
+    while second < seconds {
+        let (name, address) = SITES[s.below(6) as usize];
+        let client = clients[s.below(5) as usize];
+        s.asks(second, client, name, Some(address));
+        let length = 0.5 + s.below(20) as f64;
+        s.connects(second + 0.05, client, address, 443, length);
+        second += 1.0 + s.below(8_000) as f64 / 1_000.0;
+    }
+}
