@@ -7,5 +7,6 @@
 pub mod cli;
 pub mod client;
 pub mod control;
+pub mod demo;
 pub mod direct;
 pub mod store;
