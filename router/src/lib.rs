@@ -7,6 +7,7 @@
 
 pub mod collect;
 pub mod counters;
+pub mod localtime;
 pub mod netlink;
 pub mod sys;
 pub mod tail;

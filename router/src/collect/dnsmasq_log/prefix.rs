@@ -1,0 +1,464 @@
+//! What stands before the message: time, host, program.
+//!
+//! In: one line of any of these shapes (syslog, RFC 3164 and RFC 5424; dnsmasq's own log
+//! file; OpenWrt's logread; rsyslog's and Pi-hole's dates; Pi-hole's REST elements).
+//! Out: the time as UTC, the program and its process id, and the message. Collector's
+//! thread; the common shape takes about 20 ns.
+//!
+//! Invariants: any bytes give a result; a line without a date has the time it was read at;
+//! the zone's table is asked once per minute of log time.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use agentmon_core::time::{Timestamp, days_from_civil};
+use memchr::memmem;
+use serde::Deserialize;
+
+use crate::localtime::{Civil, Zone, offset_seconds};
+
+/// Who wrote the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `dnsmasq`, `pihole-FTL`, or not said.
+    Dnsmasq,
+    /// `dnsmasq-dhcp`.
+    Dhcp,
+    /// `dnsmasq-tftp`, `dnsmasq-script`, or a program of its own in a shared log.
+    Other,
+}
+
+/// A line without its prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefixed<'a> {
+    /// When it was written.
+    pub time: Timestamp,
+    /// The time has fractions of a second, so that differences of it mean something.
+    pub fine: bool,
+    /// Who wrote it.
+    pub program: Program,
+    /// Its process id, 0 where it is not said. TCP queries have processes of their own.
+    pub pid: u32,
+    /// The rest.
+    pub message: Cow<'a, [u8]>,
+}
+
+/// Reads prefixes; remembers the zone's answer for the current minute.
+#[derive(Clone, Debug)]
+pub struct Stamper {
+    zone: Zone,
+    /// `May  8 01:57` and when that minute began.
+    minute: ([u8; 12], Timestamp),
+    /// The time of the line before.
+    last: Option<Timestamp>,
+}
+
+/// A time, whether it has fractions, and what follows it.
+type Stamp<'a> = (Timestamp, bool, &'a [u8]);
+
+impl Stamper {
+    /// For logs written in `zone`.
+    #[must_use]
+    pub const fn new(zone: Zone) -> Self {
+        Self { zone, minute: ([0; 12], Timestamp::EPOCH), last: None }
+    }
+
+    /// The time of the line before: decides hours that exist twice.
+    #[must_use]
+    pub const fn last(&self) -> Option<Timestamp> {
+        self.last
+    }
+    /// After a restart.
+    pub fn set_last(&mut self, last: Option<Timestamp>) {
+        self.last = last;
+    }
+
+    /// Takes one line apart. `None`: it is empty. `now` is the time of reading.
+    pub fn read<'a>(&mut self, line: &'a [u8], now: Timestamp) -> Option<Prefixed<'a>> {
+        if line.first() == Some(&b'{') {
+            return self.json(line, now);
+        }
+        let line = skip_priority(line);
+        let (stamp, five_parts) = match self.bsd(line, now) {
+            Some(stamp) => (Some(stamp), false),
+            None => self.other_date(line, now),
+        };
+        let Some((time, fine, rest)) = stamp else {
+            let (program, pid, message) = tag(line, false)?;
+            return Some(self.done(now, false, program, pid, Cow::Borrowed(message)));
+        };
+        let (program, pid, message) = if five_parts { rfc5424(rest)? } else { tag(rest, true)? };
+        Some(self.done(time, fine, program, pid, Cow::Borrowed(message)))
+    }
+
+    fn done<'a>(
+        &mut self,
+        time: Timestamp,
+        fine: bool,
+        program: Program,
+        pid: u32,
+        message: Cow<'a, [u8]>,
+    ) -> Prefixed<'a> {
+        self.last = Some(time);
+        Prefixed { time, fine, program, pid, message }
+    }
+
+    /// `May  8 01:57:01 `, in local time and without year.
+    fn bsd<'a>(&mut self, line: &'a [u8], now: Timestamp) -> Option<Stamp<'a>> {
+        let (stamp, rest) = line.split_at_checked(15)?;
+        let (minute, second) = stamp.split_first_chunk::<12>()?;
+        let [b':', a, b] = *second else { return None };
+        let rest = rest.strip_prefix(b" ")?;
+        let second = two(a, b).filter(|s| *s <= 60)?;
+        if *minute != self.minute.0 {
+            let mut civil = civil_of_minute(minute)?;
+            civil.second += second;
+            let time = self.zone.to_utc(civil, self.last, now);
+            self.minute = (*minute, time.minus(Duration::from_secs(u64::from(second))));
+        }
+        Some((plus_nanos(self.minute.1, u64::from(second) * 1_000_000_000), false, rest))
+    }
+
+    /// The rarer dates; true with RFC 5424, whose next fields are host, program, process,
+    /// message id and structured data.
+    fn other_date<'a>(&mut self, line: &'a [u8], now: Timestamp) -> (Option<Stamp<'a>>, bool) {
+        if let Some(rest) = line.strip_prefix(b"1 ")
+            && let Some(stamp) = self.iso(rest, now)
+        {
+            return (Some(stamp), true);
+        }
+        (self.iso(line, now).or_else(|| self.logread(line, now)), false)
+    }
+
+    /// `2026-03-23T13:16:49.123456+01:00 ` or `2025-06-28 08:47:18.378 `.
+    fn iso<'a>(&self, line: &'a [u8], now: Timestamp) -> Option<Stamp<'a>> {
+        let (date, rest) = line.split_at_checked(19)?;
+        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T' | b' ', clock @ ..] = date else {
+            return None;
+        };
+        let year = i64::from(two(*y1, *y2)?) * 100 + i64::from(two(*y3, *y4)?);
+        let (month, day) = (two(*m1, *m2)?, two(*d1, *d2)?);
+        if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+            return None;
+        }
+        let civil = Civil { year: Some(year), month, day, second: clock_seconds(clock)? };
+        let (nanos, fine, rest) = fraction(rest);
+        let space = memchr::memchr(b' ', rest).unwrap_or(rest.len());
+        let (zone, rest) = rest.split_at(space);
+        let rest = rest.strip_prefix(b" ").unwrap_or(rest);
+        let base = match zone {
+            b"" => self.zone.to_utc(civil, self.last, now),
+            b"Z" => utc(civil, 0),
+            offset => utc(civil, offset_seconds(offset)?),
+        };
+        Some((plus_nanos(base, nanos), fine, rest))
+    }
+
+    /// `Mon Mar 23 13:16:49 2026 daemon.info `.
+    fn logread<'a>(&self, line: &'a [u8], now: Timestamp) -> Option<Stamp<'a>> {
+        let (stamp, rest) = line.split_at_checked(25)?;
+        let [_, _, _, b' ', stamp @ .., b' '] = stamp else { return None };
+        let (minute, rest_of_date) = stamp.split_first_chunk::<12>()?;
+        let [b':', s1, s2, b' ', y1, y2, y3, y4] = rest_of_date else { return None };
+        let mut civil = civil_of_minute(minute)?;
+        civil.year = Some(i64::from(two(*y1, *y2)?) * 100 + i64::from(two(*y3, *y4)?));
+        civil.second += two(*s1, *s2)?;
+        let space = memchr::memchr(b' ', rest)?;
+        let (facility, rest) = rest.split_at(space);
+        if !facility.contains(&b'.') {
+            return None;
+        }
+        Some((self.zone.to_utc(civil, self.last, now), false, rest.get(1..)?))
+    }
+
+    /// `{"timestamp":1711199809.0,"message":"...","prio":null}`.
+    fn json<'a>(&mut self, line: &'a [u8], now: Timestamp) -> Option<Prefixed<'a>> {
+        #[derive(Deserialize)]
+        struct Element<'a> {
+            #[serde(default)]
+            timestamp: Option<f64>,
+            #[serde(borrow)]
+            message: Cow<'a, str>,
+        }
+        let Ok(element) = serde_json::from_slice::<Element<'a>>(line) else {
+            return Some(self.done(now, false, Program::Dnsmasq, 0, Cow::Borrowed(line)));
+        };
+        let (time, fine) = match element.timestamp {
+            // Microseconds: more than a double holds at this size is noise.
+            Some(t) if t.is_finite() => {
+                (Timestamp::from_micros((t * 1e6) as i64), t.fract() != 0.0)
+            }
+            _ => (now, false),
+        };
+        let message = match element.message {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        Some(self.done(time, fine, Program::Dnsmasq, 0, message))
+    }
+}
+
+fn plus_nanos(t: Timestamp, nanos: u64) -> Timestamp {
+    t.plus(Duration::from_nanos(nanos))
+}
+
+fn utc(civil: Civil, offset: i32) -> Timestamp {
+    let days = days_from_civil(civil.year.unwrap_or(1970), civil.month, civil.day);
+    Timestamp::from_secs(days * 86_400 + i64::from(civil.second) - i64::from(offset))
+}
+
+const fn two(a: u8, b: u8) -> Option<u32> {
+    if a.is_ascii_digit() && b.is_ascii_digit() {
+        Some((a - b'0') as u32 * 10 + (b - b'0') as u32)
+    } else {
+        None
+    }
+}
+
+/// `13:16:49`.
+fn clock_seconds(clock: &[u8]) -> Option<u32> {
+    let [h1, h2, b':', m1, m2, b':', s1, s2] = clock else { return None };
+    let (h, m, s) = (two(*h1, *h2)?, two(*m1, *m2)?, two(*s1, *s2)?);
+    (h < 24 && m < 60 && s <= 60).then_some(h * 3_600 + m * 60 + s)
+}
+
+/// `May  8 01:57` without year and seconds.
+fn civil_of_minute(text: &[u8; 12]) -> Option<Civil> {
+    let [a, b, c, b' ', d1, d2, b' ', h1, h2, b':', m1, m2] = *text else { return None };
+    let month = match &[a, b, c] {
+        b"Jan" => 1,
+        b"Feb" => 2,
+        b"Mar" => 3,
+        b"Apr" => 4,
+        b"May" => 5,
+        b"Jun" => 6,
+        b"Jul" => 7,
+        b"Aug" => 8,
+        b"Sep" => 9,
+        b"Oct" => 10,
+        b"Nov" => 11,
+        b"Dec" => 12,
+        _ => return None,
+    };
+    let day = two(if d1 == b' ' { b'0' } else { d1 }, d2)?;
+    let (h, m) = (two(h1, h2)?, two(m1, m2)?);
+    let right = (1..=31).contains(&day) && h < 24 && m < 60;
+    right.then_some(Civil { year: None, month, day, second: h * 3_600 + m * 60 })
+}
+
+/// `.378` or `,378` and up to nine digits: nanoseconds.
+fn fraction(text: &[u8]) -> (u64, bool, &[u8]) {
+    let Some((b'.' | b',', digits)) = text.split_first() else { return (0, false, text) };
+    let n = digits.iter().take_while(|b| b.is_ascii_digit()).count();
+    let (digits, rest) = digits.split_at(n);
+    let mut nanos = 0u64;
+    let mut unit = 100_000_000u64;
+    for digit in digits {
+        nanos += u64::from(digit - b'0') * unit;
+        unit /= 10;
+    }
+    (nanos, n > 0, rest)
+}
+
+/// `<30>`: facility and severity of syslog.
+fn skip_priority(line: &[u8]) -> &[u8] {
+    let Some(rest) = line.strip_prefix(b"<") else { return line };
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    match rest.get(digits) {
+        Some(b'>') if (1..=3).contains(&digits) => rest.get(digits + 1..).unwrap_or_default(),
+        _ => line,
+    }
+}
+
+/// `dnsmasq[1234]: ` or `router dnsmasq-dhcp: ` before the message; without any, all is
+/// message. A program of another name owns its line; such lines exist after a date only.
+fn tag(rest: &[u8], dated: bool) -> Option<(Program, u32, &[u8])> {
+    if rest.is_empty() {
+        return None;
+    }
+    if let Some(found) = own_tag(rest) {
+        return Some(found);
+    }
+    let Some(space) = memchr::memchr(b' ', rest) else {
+        return Some((Program::Dnsmasq, 0, rest));
+    };
+    let after_host = rest.get(space + 1..).unwrap_or_default();
+    if let Some(found) = own_tag(after_host) {
+        return Some(found);
+    }
+    if dated && (is_foreign_tag(rest) || is_foreign_tag(after_host)) {
+        return Some((Program::Other, 0, rest));
+    }
+    Some((Program::Dnsmasq, 0, rest))
+}
+
+/// A tag of dnsmasq's own at the begin of `text`.
+fn own_tag(text: &[u8]) -> Option<(Program, u32, &[u8])> {
+    let (program, rest) = if let Some(rest) = text.strip_prefix(b"dnsmasq") {
+        match rest.strip_prefix(b"-") {
+            None => (Program::Dnsmasq, rest),
+            Some(suffix) => {
+                let n = suffix.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+                let (suffix, rest) = suffix.split_at(n);
+                (if suffix == b"dhcp" { Program::Dhcp } else { Program::Other }, rest)
+            }
+        }
+    } else {
+        (Program::Dnsmasq, text.strip_prefix(b"pihole-FTL")?)
+    };
+    let (pid, rest) = match rest.strip_prefix(b"[") {
+        None => (0, rest),
+        Some(rest) => {
+            let n = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+            let (digits, rest) = rest.split_at(n);
+            (number(digits), rest.strip_prefix(b"]")?)
+        }
+    };
+    let message = rest.strip_prefix(b":")?;
+    Some((program, pid, message.strip_prefix(b" ").unwrap_or(message)))
+}
+
+/// `cron[77]: `, `kernel: `: a word, perhaps a process id, a colon and a blank.
+fn is_foreign_tag(text: &[u8]) -> bool {
+    let word = text.iter().take_while(|b| !matches!(b, b' ' | b':' | b'[')).count();
+    if word == 0 {
+        return false;
+    }
+    let rest = text.get(word..).unwrap_or_default();
+    let rest = match rest.strip_prefix(b"[") {
+        Some(inner) => match memchr::memchr(b']', inner) {
+            Some(n) => inner.get(n + 1..).unwrap_or_default(),
+            None => return false,
+        },
+        None => rest,
+    };
+    rest.starts_with(b": ")
+}
+
+/// `router dnsmasq 1234 - - message`, or structured data in brackets for the last `-`.
+fn rfc5424(rest: &[u8]) -> Option<(Program, u32, &[u8])> {
+    let mut parts = rest.splitn(5, |b| *b == b' ');
+    let (_host, app, pid, _id) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let rest = parts.next()?;
+    let message = match rest.strip_prefix(b"-") {
+        Some(after) => after,
+        None => rest.get(memmem::find(rest, b"] ")? + 1..)?,
+    };
+    let message = message.strip_prefix(b" ").unwrap_or(message);
+    // A byte order mark says that the text is UTF-8 (RFC 5424 section 6.4).
+    let message = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
+    let program = match app {
+        b"dnsmasq" | b"pihole-FTL" => Program::Dnsmasq,
+        b"dnsmasq-dhcp" => Program::Dhcp,
+        _ => Program::Other,
+    };
+    Some((program, number(pid), message))
+}
+
+fn number(digits: &[u8]) -> u32 {
+    std::str::from_utf8(digits).ok().and_then(|d| d.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// 2026-11-23 14:00 UTC
+    const NOW: Timestamp = Timestamp::from_secs(1_795_442_400);
+    const Q: &str = "query[A] www.example.com from 192.0.2.31";
+
+    #[track_caller]
+    fn check(line: &str, time: &str, program: Program, pid: u32, message: &str) {
+        let mut stamper = Stamper::new(Zone::utc());
+        let got = stamper.read(line.as_bytes(), NOW).unwrap();
+        assert_eq!(got.time.to_string().trim_end_matches('Z'), format!("2026-{time}"));
+        assert_eq!((got.program, got.pid), (program, pid));
+        assert_eq!(String::from_utf8_lossy(&got.message), message);
+    }
+
+    #[test]
+    fn shapes() {
+        use Program::{Dhcp, Dnsmasq, Other};
+        let c = |line: &str, time, pid| check(&format!("{line}{Q}"), time, Dnsmasq, pid, Q);
+        c("May  8 01:57:01 dnsmasq[1234]: ", "05-08T01:57:01.000000", 1234);
+        c("May 18 01:57:01 pihole dnsmasq[1234]: ", "05-18T01:57:01.000000", 1234);
+        c("dnsmasq: ", "11-23T14:00:00.000000", 0);
+        c("", "11-23T14:00:00.000000", 0);
+        c("Mon Mar 23 13:16:49 2026 daemon.info dnsmasq[1]: ", "03-23T13:16:49.000000", 1);
+        c("<30>Mar 23 13:16:49 router dnsmasq[1234]: ", "03-23T13:16:49.000000", 1234);
+        c("<30>Mar 23 13:16:49 dnsmasq[1234]: ", "03-23T13:16:49.000000", 1234);
+        let rfc5424 = "<30>1 2026-03-23T13:16:49.123456+01:00 router dnsmasq 1234 - ";
+        c(&format!("{rfc5424}- "), "03-23T12:16:49.123456", 1234);
+        c(&format!("{rfc5424}[a b=\"c\"] "), "03-23T12:16:49.123456", 1234);
+        c("2026-03-23T13:16:49.5Z router dnsmasq[9]: ", "03-23T13:16:49.500000", 9);
+        c("2026-06-28 08:47:18.378 ", "06-28T08:47:18.378000", 0);
+        check(
+            "May  8 01:57:01 dnsmasq-dhcp[7]: DHCPACK(x) ",
+            "05-08T01:57:01.000000",
+            Dhcp,
+            7,
+            "DHCPACK(x) ",
+        );
+        check("Mar 23 13:16:49 dnsmasq-tftp: x", "03-23T13:16:49.000000", Other, 0, "x");
+        let cron = "router cron[7]: (root) CMD";
+        check(&format!("Mar 23 13:16:49 {cron}"), "03-23T13:16:49.000000", Other, 0, cron);
+    }
+
+    #[test]
+    fn elements_of_the_rest_api() {
+        let line = format!(r#"{{"timestamp":1795442401.25,"message":"{Q}","prio":null}}"#);
+        check(&line, "11-23T14:00:01.250000", Program::Dnsmasq, 0, Q);
+        let escaped = r#"{"message":"a \"b\"","timestamp":null}"#;
+        check(escaped, "11-23T14:00:00.000000", Program::Dnsmasq, 0, "a \"b\"");
+        check("{broken", "11-23T14:00:00.000000", Program::Dnsmasq, 0, "{broken");
+    }
+
+    #[test]
+    fn empty_lines() {
+        let mut stamper = Stamper::new(Zone::utc());
+        assert_eq!(stamper.read(b"", NOW), None);
+        assert_eq!(stamper.read(b"May  8 01:57:01 ", NOW), None);
+    }
+
+    /// Lines and the seconds between them, as the clock on the wall goes on.
+    #[test]
+    fn time_goes_on_over_new_year_and_in_an_hour_that_exists_twice() {
+        let zone = "CET-1CEST,M3.5.0,M10.5.0/3".to_owned().try_into().unwrap();
+        let mut stamper = Stamper::new(Zone::of(&zone));
+        // 2027-01-01 12:00 UTC
+        let now = Timestamp::from_secs(1_798_804_800);
+        let mut last = None;
+        for (stamp, seconds) in [
+            ("Oct 25 01:59:59", 0),
+            ("Oct 25 02:00:00", 1),
+            ("Oct 25 02:59:59", 3_599),
+            ("Oct 25 02:00:00", 1),
+            ("Oct 25 02:58:00", 3_480),
+            ("Oct 25 03:00:00", 120),
+            ("Dec 31 23:59:59", 5_864_399),
+            ("Jan  1 00:00:00", 1),
+        ] {
+            let time = stamper.read(format!("{stamp} dnsmasq[1]: x").as_bytes(), now).unwrap().time;
+            let passed = last.map_or(0, |last| time.since(last).as_secs());
+            assert_eq!(passed, seconds, "{stamp} is {time}");
+            last = Some(time);
+        }
+        assert_eq!(last.unwrap().to_string(), "2026-12-31T23:00:00.000000Z");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut stamper = Stamper::new(Zone::utc());
+            if let Some(got) = stamper.read(&line, NOW) {
+                prop_assert!(got.message.len() <= line.len());
+            }
+        }
+        #[test]
+        fn nearly_right(line in "(<[0-9]{0,4}>)?(1 )?([A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8}[.0-9]{0,12}([+-][0-9:]{2,5}|Z)?) .{0,40}") {
+            let mut stamper = Stamper::new(Zone::utc());
+            let _seen = stamper.read(line.as_bytes(), NOW);
+        }
+    }
+}
