@@ -9,4 +9,5 @@ pub mod client;
 pub mod control;
 pub mod demo;
 pub mod direct;
+pub mod import;
 pub mod store;

@@ -105,7 +105,7 @@ See also: agentmon alerts status:acked")]
     /// DNS exchanges: who asked for what, and what came of it
     #[command(after_help = help!(
         "agentmon dns client:laptop --since 1h
-  agentmon dns status:blocked -domain:doubleclick.net
+  agentmon dns status:blocked -domain:ads.example
   agentmon dns domain:example.com --json | jq -r .client | sort | uniq -c",
         "agentmon flows, agentmon timeline"
     ))]
@@ -352,6 +352,13 @@ pub(crate) enum ImportKind {
         /// Name under which the history appears in `agentmon sensors`
         #[arg(long, value_name = "NAME", default_value = "import")]
         sensor: String,
+        /// A block list to hold the names against (hosts file, plain domains, adblock);
+        /// its file name is what findings call it
+        #[arg(long, value_name = "FILE")]
+        blocklist: Vec<PathBuf>,
+        /// The zone of the dates in the log: local, utc, +02:00, or a POSIX TZ string
+        #[arg(long, value_name = "ZONE", default_value = "local")]
+        timezone: String,
     },
 }
 

@@ -38,8 +38,13 @@ fn fallback(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> anyhow::
 
 /// Fails with the way forward where there is no store yet.
 pub(crate) fn must_hold_a_store(dir: &Path) -> anyhow::Result<()> {
-    if dir.join(store::FILE_NAME).exists() {
-        return Ok(());
+    match dir.join(store::FILE_NAME).try_exists() {
+        Ok(true) => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => bail!(
+            "{} is not readable for this user: run as the hub's user (or with sudo)",
+            dir.display()
+        ),
+        _ => {}
     }
     bail!(
         "no agentmon data in {dir}\n\

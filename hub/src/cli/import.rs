@@ -1,6 +1,146 @@
-//! `agentmon import`: history from files.
-use super::args::ImportArgs;
+//! `agentmon import`: history from files, with progress on a terminal.
+
+use std::cell::Cell;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agentmon_core::tier0::Tier0Config;
+use agentmon_core::tier0::blocklist::{Blocklist, ListConfig};
+use agentmon_core::wire::{self, Batch};
+use agentmon_router::localtime::{Zone, ZoneSetting};
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::{ImportArgs, ImportKind};
+use super::backend::{Backend, ask};
 use super::context::{Context, Exit};
-pub(crate) fn run(_args: &ImportArgs, _context: &mut Context<'_>) -> anyhow::Result<Exit> {
-    anyhow::bail!("not there yet")
+use super::units;
+use crate::control::Request;
+use crate::import::{self, Log, Summary};
+
+/// Largest block list read.
+const LIST_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// File after file; the first that fails ends the command.
+pub(crate) fn run(args: &ImportArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
+    let ImportKind::PiholeLog { files, sensor, blocklist, timezone } = &args.kind;
+    let setting = ZoneSetting::try_from(timezone.clone()).context("--timezone")?;
+    let zone = Zone::of(&setting);
+    for file in files {
+        // Each log by itself: what one holds must not depend on the others.
+        let (config, lists, fingerprint) = lists(blocklist)?;
+        let job = Job { file, sensor, config, zone: zone.clone() };
+        let summary = job.run((lists, &fingerprint), context)?;
+        context.say(&told(file, &summary));
+    }
+    Ok(Exit::Fine)
+}
+
+struct Job<'a> {
+    file: &'a Path,
+    sensor: &'a str,
+    config: Tier0Config,
+    zone: Zone,
+}
+
+impl Job<'_> {
+    fn run(&self, lists: (Blocklist, &str), context: &mut Context<'_>) -> anyhow::Result<Summary> {
+        let read = Cell::new(0u64);
+        let (input, written, bytes) = import::open(self.file, |n| read.set(read.get() + n))?;
+        let bar = bar(self.file, bytes);
+        let log = Log { input, written, now: context.look.now, zone: self.zone.clone() };
+        let hub = &mut *context.hub;
+        let mut send = |batch: &Batch| {
+            bar.set_position(read.get());
+            store(hub, self.sensor, batch)
+        };
+        let summary = import::pihole_log(log, &self.config, lists, &mut send)
+            .with_context(|| format!("importing {}", self.file.display()));
+        bar.finish_and_clear();
+        summary
+    }
+}
+
+/// Sends one batch; the hub says how many of its events it did not have yet.
+fn store(hub: &mut dyn Backend, sensor: &str, batch: &Batch) -> anyhow::Result<u64> {
+    let encoded = wire::encode_batch(batch).context("encoding a batch")?;
+    let request = Request::Import { name: sensor.to_owned(), batch: STANDARD.encode(encoded) };
+    Ok(ask(hub, &request, &mut |_| Ok(()))?.count)
+}
+
+/// The detectors' configuration with the given lists, the lists, and what tells them from
+/// others.
+fn lists(paths: &[PathBuf]) -> anyhow::Result<(Tier0Config, Blocklist, String)> {
+    let mut config = Tier0Config::default();
+    let mut texts = Vec::new();
+    for path in paths {
+        let size = std::fs::metadata(path).map(|m| m.len());
+        let size = size.with_context(|| format!("--blocklist {}", path.display()))?;
+        anyhow::ensure!(
+            size <= LIST_BYTES_MAX,
+            "--blocklist {}: larger than {}",
+            path.display(),
+            units::bytes(LIST_BYTES_MAX)
+        );
+        let text =
+            std::fs::read(path).with_context(|| format!("--blocklist {}", path.display()))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = agentmon_core::name::printable(name.as_bytes(), 64).replace(' ', "_");
+        config.blocklist.lists.push(ListConfig {
+            name: name.clone(),
+            path: path.clone(),
+            ..ListConfig::default()
+        });
+        texts.push((name, text));
+    }
+    config.blocklist.validate().context("--blocklist")?;
+    let mut builder = config.blocklist.builder();
+    let mut fingerprint = String::new();
+    for (list, (name, text)) in config.blocklist.lists.iter().zip(&texts) {
+        builder.list(name, list.score, text);
+        fingerprint.push_str(&format!("{name} {}\n", text.len()));
+    }
+    Ok((config, builder.build(), fingerprint))
+}
+
+/// Bytes of the file as it lies on the disk, so that it ends at the end also for .gz.
+fn bar(file: &Path, bytes: u64) -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr_with_hz(8)
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(bytes), target);
+    let style = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes} {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    bar.set_message(super::text::safe(&name).into_owned());
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+fn told(file: &Path, s: &Summary) -> String {
+    let mut text = format!(
+        "{}: {}, {}; {} and {} were new",
+        file.display(),
+        units::plural(s.lines, "line", "lines"),
+        units::plural(s.queries, "query", "queries"),
+        units::plural(s.new_events, "event", "events"),
+        units::plural(s.new_findings, "finding", "findings"),
+    );
+    if s.lines > 0 && s.queries == 0 {
+        text.push_str("; is this a DNS log? (dnsmasq needs log-queries=extra)");
+    }
+    if s.unknown + s.too_long > 0 {
+        let n = units::plural(s.unknown + s.too_long, "line was", "lines were");
+        text.push_str(&format!("; {n} not understood"));
+    }
+    if s.waiting > 0 {
+        let n = units::plural(s.waiting, "query", "queries");
+        text.push_str(&format!("; {n} at the end may still be answered: import again later"));
+    }
+    text
 }
