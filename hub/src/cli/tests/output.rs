@@ -75,7 +75,7 @@ fn how_commands_end() {
 fn a_table_fits_the_terminal() {
     for width in [60, 80, 120] {
         for command in ["alerts --all", "dns", "flows", "timeline", "stats", "devices", "sensors"] {
-            let ran = run_in(data(), command, Look { width: Some(width), ..plain() });
+            let ran = run_with(command, Look { width: Some(width), ..plain() });
             let widest = ran.out.lines().map(|l| l.chars().count()).max().unwrap();
             assert!(widest <= usize::from(width), "{command} at {width}: {widest}\n{}", ran.out);
         }
@@ -84,11 +84,11 @@ fn a_table_fits_the_terminal() {
 
 #[test]
 fn colours_only_when_asked_and_only_ours() {
-    let coloured = run_in(data(), "alerts", Look { color: true, ..plain() });
+    let coloured = run_with("alerts", Look { color: true, ..plain() });
     assert!(coloured.out.contains("\x1b["));
     assert!(!run("alerts").out.contains('\x1b'));
     for format in ["--json", "--csv"] {
-        let ran = run_in(data(), &format!("alerts {format}"), Look { color: true, ..plain() });
+        let ran = run_with(&format!("alerts {format}"), Look { color: true, ..plain() });
         assert!(!ran.out.contains('\x1b'));
     }
 }

@@ -1,0 +1,99 @@
+//! The `agentmon` binary as a person meets it: exit codes, pipes, environment. What the
+//! commands print is tested in `hub/src/cli/tests`.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use agentmon_hub::store::{Limits, open_write};
+
+fn agentmon(data: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agentmon"));
+    command.args(args).env("AGENTMON_DATA", data).env("TZ", "UTC").env_remove("NO_COLOR");
+    command
+}
+
+fn store() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = open_write(dir.path(), &Limits::default()).unwrap();
+    connection.execute_batch(include_str!("../src/cli/tests/fixture.sql")).unwrap();
+    dir
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[track_caller]
+fn check(data: &Path, args: &[&str], code: i32, out: &str, err: &str) -> Output {
+    let output = agentmon(data, args).output().unwrap();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{args:?}\n{stdout}\n{stderr}");
+    assert!(stdout.contains(out), "{args:?}: {stdout}");
+    assert!(stderr.contains(err), "{args:?}: {stderr}");
+    output
+}
+
+#[test]
+fn exit_codes() {
+    let dir = store();
+    let data = dir.path();
+    check(data, &["alerts"], 0, "direct-ip", "");
+    check(data, &["alerts", "--exit-code"], 1, "direct-ip", "");
+    check(data, &["alerts", "--exit-code", "rule:none"], 0, "", "nothing found");
+    check(data, &["alert", "99"], 2, "", "there is no alert 99");
+    check(data, &["dns", "example.com"], 2, "", "domain:example.com");
+    check(data, &["dns", "--no-such"], 2, "", "--no-such");
+    check(data, &["sql", "DELETE FROM dns"], 2, "", "refused");
+    // A negated word is no option.
+    check(data, &["alerts", "-rule:dga", "--json"], 0, "direct-ip", "");
+    check(data, &["--version"], 0, "agentmon ", "");
+    check(data, &["completions", "bash"], 0, "_agentmon", "");
+    check(data, &["completions", "fish"], 0, "agentmon", "");
+}
+
+#[test]
+fn without_data_it_says_how_to_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = check(dir.path(), &["alerts"], 2, "", "agentmon up --demo --data");
+    assert_eq!(text(&output.stdout), "");
+    // Looking leaves no trace.
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn data_goes_to_stdout_and_talk_to_stderr() {
+    let dir = store();
+    let output =
+        check(dir.path(), &["dns", "--since", "2020-01-01", "-n", "1", "--json"], 0, "", "only");
+    assert_eq!(text(&output.stdout).lines().count(), 1);
+    serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+}
+
+/// `agentmon ... | head -1` is no error, whatever the size of the answer.
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let dir = store();
+    let sql = "SELECT range, repeat('x', 100) FROM range(500000)";
+    let mut child = agentmon(dir.path(), &["sql", "--json", sql])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("{\"range\":0"), "{first}");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}
+
+#[test]
+fn colours_follow_the_flag_and_not_the_pipe() {
+    let dir = store();
+    let plain = check(dir.path(), &["alerts"], 0, "high", "");
+    assert!(!plain.stdout.contains(&0x1b));
+    let args = ["alerts", "--color", "always"];
+    let coloured = agentmon(dir.path(), &args).env("NO_COLOR", "1").output().unwrap();
+    // The flag was typed for this very call; it beats the environment.
+    assert!(text(&coloured.stdout).contains("\x1b[38;5;"), "{}", text(&coloured.stdout));
+}
