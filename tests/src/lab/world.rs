@@ -225,6 +225,11 @@ impl World {
         ] {
             netns::sysctl("rtr", name, value);
         }
+        // Where some other program has loaded br_netfilter, frames within the LAN would pass
+        // the firewall; on a router they do not.
+        if Path::new("/proc/sys/net/bridge").is_dir() {
+            netns::sysctl("rtr", "net.bridge.bridge-nf-call-iptables", "0");
+        }
     }
 
     fn load_firewall(&self) {
