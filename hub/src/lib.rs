@@ -4,10 +4,14 @@
 //! one writer thread) -> `correlate` -> `alert` -> `cli`. [`control`] is how the
 //! command line talks to a running hub.
 
+pub mod alert;
 pub mod cli;
 pub mod client;
 pub mod control;
+pub mod correlate;
 pub mod demo;
+pub mod devices;
 pub mod direct;
 pub mod import;
+pub mod ingest;
 pub mod store;

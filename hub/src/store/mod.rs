@@ -9,12 +9,20 @@
 //! extensions are never loaded or fetched, no file but the database and its spill
 //! folder can be reached from SQL, memory and threads are bounded.
 
+mod commit;
+pub mod handle;
 pub mod json;
+mod memory;
 pub mod migrate;
 pub mod query;
 #[cfg(test)]
 mod query_tests;
+pub(crate) mod rows;
 pub mod sandbox;
+pub mod staging;
+pub mod writer;
+#[cfg(test)]
+mod writer_tests;
 
 use std::path::{Path, PathBuf};
 

@@ -1,14 +1,16 @@
 -- Base schema. Times are UTC TIMESTAMP (microseconds); addresses, MACs and names are
--- canonical printable text (dictionary-compressed by DuckDB). No indexes on the large
--- tables: every question has a time range and zone maps answer it.
+-- canonical printable text (dictionary-compressed by DuckDB). No indexes: on the large
+-- tables every question has a time range and zone maps answer it; the small ones are
+-- scanned. The one writer keeps keys unique, so no constraint has to (and a log without
+-- index entries replays faster after a crash).
 --
 -- `time` is on the hub's clock. Where a sensor's clock was wrong (a router boots in 1970
 -- until NTP sets it) the row is kept, `time` is corrected and `sensor_time` holds what
 -- the sensor had said; otherwise `sensor_time` is NULL.
 
 CREATE TABLE sensors (
-    id          INTEGER   NOT NULL PRIMARY KEY,
-    name        VARCHAR   NOT NULL UNIQUE,
+    id          INTEGER   NOT NULL,
+    name        VARCHAR   NOT NULL,
     token_hash  VARCHAR,                        -- hex SHA-256 of the bearer token; NULL: local source
     enrolled_at TIMESTAMP NOT NULL,
     revoked_at  TIMESTAMP,
@@ -22,26 +24,25 @@ CREATE TABLE sensors (
 
 -- How far each life (epoch) of a sensor's ring has been stored: written in the same
 -- transaction as the events, so that a replayed batch changes nothing.
-CREATE TABLE ingest_cursor (
+CREATE TABLE ingest_cursor (                    -- one row per (sensor, epoch)
     sensor  INTEGER   NOT NULL,
     epoch   UBIGINT   NOT NULL,
     seq     UBIGINT   NOT NULL,                 -- last sequence number stored
-    updated TIMESTAMP NOT NULL,
-    PRIMARY KEY (sensor, epoch)
+    events  UBIGINT   NOT NULL,                 -- events stored, or folded into a row that stands
+    bad     UBIGINT   NOT NULL,                 -- events that could not be read; reasons: hub_counters
+    updated TIMESTAMP NOT NULL
 );
 
 -- Latest value of each counter and collector state a sensor reported.
-CREATE TABLE sensor_counters (
+CREATE TABLE sensor_counters (                  -- one row per (sensor, name)
     sensor  INTEGER NOT NULL,
     name    VARCHAR NOT NULL,
-    value   UBIGINT NOT NULL,
-    PRIMARY KEY (sensor, name)
+    value   UBIGINT NOT NULL
 );
-CREATE TABLE sensor_collectors (
+CREATE TABLE sensor_collectors (                -- one row per (sensor, name)
     sensor  INTEGER NOT NULL,
     name    VARCHAR NOT NULL,
-    state   VARCHAR NOT NULL,
-    PRIMARY KEY (sensor, name)
+    state   VARCHAR NOT NULL
 );
 
 CREATE TABLE dns (
@@ -117,19 +118,18 @@ CREATE TABLE firewall (
     sensor_time TIMESTAMP
 );
 
-CREATE TABLE devices (
-    mac        VARCHAR   NOT NULL PRIMARY KEY,
+CREATE TABLE devices (                          -- one row per mac
+    mac        VARCHAR   NOT NULL,
     hostname   VARCHAR,                         -- last name heard
     iface      VARCHAR,
     first_seen TIMESTAMP NOT NULL,
     last_seen  TIMESTAMP NOT NULL
 );
-CREATE TABLE device_addresses (
+CREATE TABLE device_addresses (                 -- one row per (mac, ip)
     mac        VARCHAR   NOT NULL,
     ip         VARCHAR   NOT NULL,
     first_seen TIMESTAMP NOT NULL,
-    last_seen  TIMESTAMP NOT NULL,
-    PRIMARY KEY (mac, ip)
+    last_seen  TIMESTAMP NOT NULL
 );
 
 CREATE TABLE gaps (
@@ -178,13 +178,13 @@ CREATE TABLE alerts (
 
 -- Losses at the hub itself, by reason; written with the batch that showed them.
 CREATE TABLE hub_counters (
-    name  VARCHAR NOT NULL PRIMARY KEY,
+    name  VARCHAR NOT NULL,
     value UBIGINT NOT NULL
 );
 
 -- The hub's own facts that commands need without a running hub: `url`.
 CREATE TABLE hub_facts (
-    name  VARCHAR NOT NULL PRIMARY KEY,
+    name  VARCHAR NOT NULL,
     value VARCHAR NOT NULL
 );
 

@@ -1,0 +1,359 @@
+//! Events of several batches become rows of one transaction.
+//!
+//! In: [`Incoming`] batches and the writer's [`Memory`]. Out: rows by table, in memory.
+//! Runs on the writer thread; no I/O here: [`super::commit`] writes what this collects.
+
+use std::collections::HashMap;
+
+use agentmon_core::Timestamp;
+use agentmon_core::event::{Body, Dns, Endpoint, Firewall, Flow, FlowPhase, Gap, Mac};
+use agentmon_core::finding::Finding;
+use agentmon_core::wire::Health;
+use agentmon_router::counters::Counters;
+
+use super::memory::{Cursor, Memory, OPEN_FLOWS_MAX};
+use super::rows::{DnsRows, DoneRows, FirewallRows, GapRows, OpenKeyRows, OpenRows};
+use crate::alert::Seen;
+use crate::correlate::Waiting;
+use crate::ingest::{Incoming, Stamped};
+
+/// What became of one batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Events stored.
+    pub stored: u64,
+    /// Events that had been stored before.
+    pub repeated: u64,
+    /// Events that could not be read; counted by reason.
+    pub bad: u64,
+    /// The sender may forget everything up to this number; `None`: it had sent no events.
+    pub acked: Option<u64>,
+}
+
+/// The newest state of a sensor in this transaction.
+#[derive(Debug)]
+pub(super) struct Contact {
+    pub(super) health: Health,
+    pub(super) sent: Timestamp,
+    pub(super) received: Timestamp,
+    pub(super) address: Option<String>,
+}
+
+/// An open flow's newest record.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) flow: Flow,
+    pub(super) time: Timestamp,
+    pub(super) sensor_time: Option<Timestamp>,
+    pub(super) epoch: u64,
+    pub(super) received: Timestamp,
+}
+
+/// Rows of one transaction.
+#[derive(Debug, Default)]
+pub(super) struct Staging {
+    pub(super) dns: DnsRows,
+    pub(super) done: DoneRows,
+    pub(super) firewall: FirewallRows,
+    pub(super) gaps: GapRows,
+    /// By (sensor, id).
+    pub(super) open: HashMap<(i32, u64), Open>,
+    /// Rows of `flows_open` that are over or replaced.
+    pub(super) closed: OpenKeyRows,
+    pub(super) found: Vec<Seen>,
+    pub(super) contacts: HashMap<i32, Contact>,
+    pub(super) cursors: HashMap<(i32, u64), Cursor>,
+    /// Epochs to forget.
+    pub(super) old_epochs: Vec<(i32, u64)>,
+}
+
+impl Staging {
+    /// Takes in a batch: exactly the part that is not stored yet.
+    pub(super) fn add(
+        &mut self,
+        batch: Incoming,
+        memory: &mut Memory,
+        counters: &Counters,
+    ) -> Outcome {
+        let (at, last) = ((batch.sensor, batch.epoch), batch.last_seq());
+        let known = memory.cursors.get(&at).copied();
+        // What is below the cursor has been stored; a hole above it is the sender's loss
+        // (its ring evicts the oldest), which its own counters report.
+        let repeated = known.map_or(0, |c| c.seq.saturating_add(1).saturating_sub(batch.first_seq));
+        let repeated = usize::try_from(repeated).unwrap_or(usize::MAX).min(batch.events.len());
+        let mut outcome = Outcome { repeated: as_u64(repeated), acked: last, ..Outcome::default() };
+        let contact = Contact {
+            health: batch.health,
+            sent: batch.sent,
+            received: batch.received,
+            address: batch.address,
+        };
+        self.contacts.insert(batch.sensor, contact);
+        for item in batch.events.into_iter().skip(repeated) {
+            match item {
+                Ok(stamped) => {
+                    self.event(stamped, at, batch.received, memory, counters);
+                    outcome.stored += 1;
+                }
+                Err(reason) => {
+                    counters.counter(&format!("drop.ingest.{reason}")).inc();
+                    outcome.bad += 1;
+                }
+            }
+        }
+        if let Some(seq) = last.filter(|last| known.is_none_or(|c| *last > c.seq)) {
+            let mut cursor = known.unwrap_or_default();
+            cursor.seq = seq;
+            cursor.events = cursor.events.saturating_add(outcome.stored);
+            cursor.bad = cursor.bad.saturating_add(outcome.bad);
+            cursor.updated = batch.received;
+            memory.cursors.insert(at, cursor);
+            self.cursors.insert(at, cursor);
+            let old = memory.drop_old_epochs(batch.sensor);
+            self.old_epochs.extend(old.into_iter().map(|epoch| (batch.sensor, epoch)));
+        }
+        outcome
+    }
+
+    fn event(
+        &mut self,
+        stamped: Stamped,
+        at: (i32, u64),
+        received: Timestamp,
+        memory: &mut Memory,
+        counters: &Counters,
+    ) {
+        let Stamped { event, sensor_time } = stamped;
+        let (time, (sensor, epoch)) = (event.time, at);
+        match event.body {
+            Body::Dns(dns) => {
+                memory.correlator.learn(time, &dns, &memory.devices);
+                let mac = dns.mac.or_else(|| memory.devices.mac_of(dns.client, time));
+                push_dns(&mut self.dns, time, sensor, mac, &dns, sensor_time);
+            }
+            Body::Flow(mut flow) => {
+                name(&mut flow, time, memory);
+                let flow = Open { flow, time, sensor_time, epoch, received };
+                self.flow(sensor, flow, memory, counters);
+            }
+            Body::Firewall(packet) => {
+                let mac = packet.mac.or_else(|| memory.devices.mac_of(packet.src.ip, time));
+                push_firewall(&mut self.firewall, time, sensor, mac, &packet, sensor_time);
+            }
+            Body::Device(device) => {
+                if !memory.devices.see(time, &device) {
+                    counters.counter("drop.ingest.devices_full").inc();
+                }
+            }
+            Body::Finding(finding) => self.finding(time, sensor, sensor_time, finding, memory),
+            Body::Gap(gap) => push_gap(&mut self.gaps, time, sensor, &gap),
+        }
+    }
+
+    fn flow(&mut self, sensor: i32, flow: Open, memory: &mut Memory, counters: &Counters) {
+        let key = (sensor, flow.flow.id);
+        let staged = self.open.remove(&key).is_some();
+        let in_file = memory.open.remove(&key);
+        if in_file {
+            self.closed.sensor.append_value(sensor);
+            self.closed.id.append_value(flow.flow.id);
+            self.closed.rows += 1;
+        }
+        if flow.flow.phase == FlowPhase::End {
+            push_done(&mut self.done, sensor, &flow);
+            wait(sensor, &flow, memory);
+        } else if in_file || staged || memory.open.len() + self.open.len() < OPEN_FLOWS_MAX {
+            self.open.insert(key, flow);
+        } else {
+            counters.counter("drop.ingest.open_flows_full").inc();
+        }
+    }
+
+    fn finding(
+        &mut self,
+        time: Timestamp,
+        sensor: i32,
+        sensor_time: Option<Timestamp>,
+        finding: Finding,
+        memory: &Memory,
+    ) {
+        let by_address = || memory.devices.mac_of(finding.client?, time);
+        let mac = finding.mac.or_else(by_address);
+        self.found.push(Seen { time, sensor, sensor_time, mac, finding });
+    }
+
+    /// The rows of `flows_open`, and what remembers them.
+    pub(super) fn take_open(&mut self, memory: &mut Memory) -> OpenRows {
+        let mut rows = OpenRows::default();
+        for ((sensor, id), open) in std::mem::take(&mut self.open) {
+            push_open(&mut rows, sensor, &open);
+            memory.open.insert((sensor, id));
+        }
+        rows
+    }
+}
+
+fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+/// Fills in device and name where the sensor did not know them.
+fn name(flow: &mut Flow, time: Timestamp, memory: &Memory) {
+    flow.mac = flow.mac.or_else(|| memory.devices.mac_of(flow.src.ip, time));
+    if flow.resolved.is_none() {
+        let began = began(flow, time);
+        flow.resolved = memory.correlator.resolve(flow.src.ip, flow.mac, flow.dst.ip, began);
+    }
+}
+
+fn began(flow: &Flow, time: Timestamp) -> Timestamp {
+    let by_duration =
+        || flow.duration_ms.map(|ms| time.minus(std::time::Duration::from_millis(ms)));
+    flow.start.or_else(by_duration).unwrap_or(time)
+}
+
+/// A finished flow without a name waits for an answer that comes late. An open one does
+/// not: its next record asks again.
+fn wait(sensor: i32, open: &Open, memory: &mut Memory) {
+    let flow = &open.flow;
+    if flow.resolved.is_some() {
+        return;
+    }
+    let waiting = Waiting {
+        time: open.time,
+        sensor,
+        proto: flow.proto,
+        src: flow.src.ip,
+        sport: flow.src.port,
+        dst: flow.dst.ip,
+        dport: flow.dst.port,
+        began: began(flow, open.time),
+    };
+    memory.correlator.wait(waiting, flow.mac);
+}
+
+fn push_dns(
+    rows: &mut DnsRows,
+    time: Timestamp,
+    sensor: i32,
+    mac: Option<Mac>,
+    dns: &Dns,
+    sensor_time: Option<Timestamp>,
+) {
+    rows.time.push(time);
+    rows.sensor.append_value(sensor);
+    rows.client.show(dns.client);
+    rows.mac.show_option(mac);
+    rows.name.push(dns.name.as_str());
+    rows.domain.push(dns.name.domain());
+    rows.qtype.append_value(dns.qtype);
+    rows.status.push(dns.status.as_str());
+    rows.rcode.append_option(dns.rcode);
+    rows.answers.push(dns.answers.iter().map(Shown));
+    rows.ttl.append_option(dns.ttl);
+    rows.upstream.option(dns.upstream.as_deref());
+    rows.latency_us.append_option(dns.latency_us);
+    rows.blocked_by.option(dns.blocked_by.as_deref());
+    rows.source.push(&dns.source);
+    rows.sensor_time.option(sensor_time);
+    rows.rows += 1;
+}
+
+/// An answer as stored: an address, the next name, or the record's text.
+struct Shown<'a>(&'a agentmon_core::event::Answer);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use agentmon_core::event::Answer;
+        match self.0 {
+            Answer::Address(ip) => ip.fmt(f),
+            Answer::Cname(name) => f.write_str(name.as_str()),
+            Answer::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Fills the columns open and finished flows share.
+macro_rules! push_flow {
+    ($rows:expr, $sensor:expr, $open:expr) => {{
+        let (rows, open) = ($rows, $open);
+        let flow = &open.flow;
+        rows.time.push(open.time);
+        rows.sensor.append_value($sensor);
+        rows.proto.append_value(flow.proto);
+        rows.src.show(flow.src.ip);
+        rows.sport.append_value(flow.src.port);
+        rows.dst.show(flow.dst.ip);
+        rows.dport.append_value(flow.dst.port);
+        rows.nat_src.show_option(flow.nat_src.map(|e| e.ip));
+        rows.nat_sport.append_option(changed_port(flow.nat_src, flow.src));
+        rows.nat_dst.show_option(flow.nat_dst.map(|e| e.ip));
+        rows.nat_dport.append_option(changed_port(flow.nat_dst, flow.dst));
+        rows.start.option(flow.start);
+        rows.duration_ms.append_option(flow.duration_ms);
+        rows.bytes_out.append_option(flow.volume.map(|v| v.bytes_out));
+        rows.bytes_in.append_option(flow.volume.map(|v| v.bytes_in));
+        rows.packets_out.append_option(flow.volume.map(|v| v.packets_out));
+        rows.packets_in.append_option(flow.volume.map(|v| v.packets_in));
+        rows.tcp_state.option(flow.tcp_state.map(agentmon_core::event::TcpState::as_str));
+        rows.replied.append_value(flow.replied);
+        rows.offloaded.append_value(flow.offloaded);
+        rows.iface.option(flow.iface.as_deref());
+        rows.mac.show_option(flow.mac);
+        rows.name.option(flow.resolved.as_ref().map(|r| r.name.as_str()));
+        rows.name_age_ms.append_option(flow.resolved.as_ref().map(|r| r.age_ms));
+        rows.sensor_time.option(open.sensor_time);
+        rows.rows += 1;
+    }};
+}
+
+/// Source NAT keeps the port where it can; then nothing is stored (see the schema).
+fn changed_port(nat: Option<Endpoint>, original: Endpoint) -> Option<u16> {
+    nat.map(|e| e.port).filter(|port| *port != original.port)
+}
+
+fn push_done(rows: &mut DoneRows, sensor: i32, open: &Open) {
+    push_flow!(rows, sensor, open);
+}
+
+fn push_open(rows: &mut OpenRows, sensor: i32, open: &Open) {
+    rows.id.append_value(open.flow.id);
+    rows.epoch.append_value(open.epoch);
+    rows.received.push(open.received);
+    push_flow!(rows, sensor, open);
+}
+
+fn push_firewall(
+    rows: &mut FirewallRows,
+    time: Timestamp,
+    sensor: i32,
+    mac: Option<Mac>,
+    packet: &Firewall,
+    sensor_time: Option<Timestamp>,
+) {
+    rows.time.push(time);
+    rows.sensor.append_value(sensor);
+    rows.verdict.push(packet.verdict.as_str());
+    rows.prefix.push(packet.prefix.trim_end());
+    rows.proto.append_value(packet.proto);
+    rows.src.show(packet.src.ip);
+    rows.sport.append_value(packet.src.port);
+    rows.dst.show(packet.dst.ip);
+    rows.dport.append_value(packet.dst.port);
+    rows.in_iface.option(packet.in_iface.as_deref());
+    rows.out_iface.option(packet.out_iface.as_deref());
+    rows.mac.show_option(mac);
+    rows.bytes.append_value(packet.bytes);
+    rows.sensor_time.option(sensor_time);
+    rows.rows += 1;
+}
+
+fn push_gap(rows: &mut GapRows, time: Timestamp, sensor: i32, gap: &Gap) {
+    rows.time.push(time);
+    rows.sensor.append_value(sensor);
+    rows.collector.push(&gap.collector);
+    rows.since.push(gap.from);
+    rows.reason.push(&gap.reason);
+    rows.lost.append_option(gap.lost);
+    rows.rows += 1;
+}

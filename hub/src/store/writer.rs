@@ -1,0 +1,212 @@
+//! The one that writes: batches, commands and upkeep, one after the other.
+//!
+//! In: [`Incoming`] batches and changes. Out: committed transactions. [`Writer`] is the
+//! work itself, on whatever thread owns it; [`super::handle`] runs it on a thread behind
+//! a queue.
+//!
+//! Invariants: a batch is stored exactly once (its rows and its cursor are one
+//! transaction); a failed transaction leaves file and memory as before it; a file that
+//! DuckDB declared broken (full disk at a bad moment) is opened anew.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agentmon_core::Timestamp;
+use agentmon_core::time::{Clock, Mono};
+use agentmon_router::counters::Counters;
+use duckdb::Connection;
+
+use super::handle::Readers;
+use super::memory::Memory;
+use super::staging::{Outcome, Staging};
+use super::{Limits, StoreError, commit, open_write};
+use crate::alert::News;
+use crate::ingest::Incoming;
+
+/// Upkeep of open flows happens this often.
+const SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The writer's own state.
+pub struct Writer {
+    data_dir: PathBuf,
+    limits: Limits,
+    /// `None` only between a broken database and a successful new opening.
+    connection: Option<Connection>,
+    readers: Arc<Readers>,
+    memory: Memory,
+    counters: Counters,
+    clock: Arc<dyn Clock>,
+    swept: Mono,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// Opens the store for writing.
+    ///
+    /// # Errors
+    /// As [`open_write`].
+    pub fn open(
+        data_dir: &Path,
+        limits: &Limits,
+        counters: Counters,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        let connection = open_write(data_dir, limits)?;
+        let memory = Memory::load(&connection)?;
+        // Counters go on where the last run ended.
+        for (name, value) in &memory.counters {
+            counters.counter(name).add(*value);
+        }
+        let readers = Arc::new(Readers::new(connection.try_clone()?));
+        Ok(Self {
+            data_dir: data_dir.to_owned(),
+            limits: limits.clone(),
+            connection: Some(connection),
+            readers,
+            memory,
+            counters,
+            swept: clock.mono(),
+            clock,
+        })
+    }
+
+    /// Where readers get their connections.
+    #[must_use]
+    pub fn readers(&self) -> Arc<Readers> {
+        Arc::clone(&self.readers)
+    }
+
+    /// Wall time, as this writer sees it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
+    /// Stores batches in one transaction.
+    ///
+    /// # Errors
+    /// What DuckDB says; then nothing of them is stored.
+    pub fn store(&mut self, batches: Vec<Incoming>) -> Result<Vec<Outcome>, StoreError> {
+        let counters = self.counters.clone();
+        let stored: Result<_, StoreError> = self.transaction(|connection, memory| {
+            let mut staging = Staging::default();
+            let outcomes: Vec<_> =
+                batches.into_iter().map(|b| staging.add(b, memory, &counters)).collect();
+            Ok((outcomes, commit::flush(connection, staging, memory, &counters)?))
+        });
+        let (outcomes, news) = stored?;
+        news.iter().for_each(News::log);
+        Ok(outcomes)
+    }
+
+    /// Upkeep, about once a second: late names, vanished flows, counters.
+    ///
+    /// # Errors
+    /// What DuckDB says; the next tick tries again.
+    pub fn tick(&mut self) -> Result<(), StoreError> {
+        if self.connection.is_none() {
+            self.reopen()?;
+        }
+        let late = self.memory.correlator.late(&self.memory.devices);
+        if !late.is_empty() {
+            let named = self.transaction(|connection, _| commit::name_late(connection, &late))?;
+            self.counters.counter("correlate.named_late").add(u64::try_from(named).unwrap_or(0));
+        }
+        if self.counters.snapshot() != self.memory.counters {
+            let counters = self.counters.clone();
+            self.transaction(|connection, memory| {
+                commit::flush_counters(connection, memory, &counters)
+            })?;
+        }
+        if self.clock.mono().since(self.swept) >= SWEEP_EVERY {
+            self.swept = self.clock.mono();
+            let now = self.now();
+            let swept =
+                self.transaction(|connection, memory| commit::sweep_open(connection, memory, now))?;
+            self.counters.counter("ingest.flows_vanished").add(u64::try_from(swept).unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    /// Runs a change in a transaction of its own.
+    ///
+    /// # Errors
+    /// The change's own error, or what DuckDB says; then nothing is changed.
+    pub fn change<T, E: From<StoreError>>(
+        &mut self,
+        change: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.transaction(|connection, _| change(connection))
+    }
+
+    fn transaction<T, E: From<StoreError>>(
+        &mut self,
+        work: impl FnOnce(&Connection, &mut Memory) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if self.connection.is_none() {
+            self.reopen()?;
+        }
+        let Some(connection) = self.connection.as_ref() else {
+            return Err(StoreError::Db("the database is closed".into()).into());
+        };
+        let run = |memory: &mut Memory| -> Result<T, E> {
+            connection.execute_batch("BEGIN").map_err(StoreError::from)?;
+            let value = work(connection, memory)?;
+            connection.execute_batch("COMMIT").map_err(StoreError::from)?;
+            Ok(value)
+        };
+        let outcome = run(&mut self.memory);
+        if outcome.is_err() {
+            self.restore();
+        }
+        outcome
+    }
+
+    /// After a failed transaction: file and memory agree again.
+    fn restore(&mut self) {
+        if let Some(connection) = &self.connection {
+            // A failed COMMIT has rolled back already; then this fails, which is fine.
+            drop(connection.execute_batch("ROLLBACK"));
+            match self.memory.reload(connection) {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the database cannot be read after a failed write; opening it anew");
+                }
+            }
+        }
+        if let Err(error) = self.reopen() {
+            tracing::error!(%error, "the database cannot be opened; trying again");
+        }
+    }
+
+    /// DuckDB refuses everything after an error in the middle of a checkpoint or commit;
+    /// the file itself is sound (the log is replayed), so it is closed and opened.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.readers.close();
+        self.connection = None;
+        let connection = open_write(&self.data_dir, &self.limits)?;
+        self.memory.reload(&connection)?;
+        self.readers.open(connection.try_clone()?);
+        self.connection = Some(connection);
+        self.counters.counter("store.reopened").inc();
+        Ok(())
+    }
+
+    /// Folds the log into the file and closes it.
+    ///
+    /// # Errors
+    /// What DuckDB says; what was committed stays committed.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        let upkeep = self.tick();
+        self.readers.close();
+        if let Some(connection) = self.connection.take() {
+            connection.execute_batch("CHECKPOINT")?;
+        }
+        upkeep
+    }
+}

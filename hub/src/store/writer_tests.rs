@@ -1,0 +1,393 @@
+//! The writer over a real file: exactly once, order, correlation, alerts, upkeep.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentmon_core::event::{
+    Answer, Body, Device, DeviceSource, Dns, DnsStatus, Endpoint, Flow, FlowPhase, Gap, Mac, Volume,
+};
+use agentmon_core::finding::Finding;
+use agentmon_core::time::SimClock;
+use agentmon_core::wire::{self, Batch, Health};
+use agentmon_core::{Event, Timestamp};
+use agentmon_router::counters::Counters;
+
+use super::staging::Outcome;
+use super::writer::Writer;
+use super::{Limits, StoreError};
+use crate::ingest::Incoming;
+
+const NOW: i64 = 1_795_444_327;
+
+fn at(s: i64) -> Timestamp {
+    Timestamp::from_secs(NOW + s)
+}
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+fn dns(s: i64, client: &str, name: &str, answer: &str) -> Event {
+    let body = Body::Dns(Dns {
+        client: ip(client),
+        mac: None,
+        name: name.parse().unwrap(),
+        qtype: 1,
+        status: DnsStatus::Forwarded,
+        rcode: Some(0),
+        answers: vec![
+            Answer::Cname("cdn.example.net".parse().unwrap()),
+            Answer::Address(ip(answer)),
+        ],
+        ttl: Some(60),
+        upstream: None,
+        latency_us: None,
+        blocked_by: None,
+        source: "test".into(),
+    });
+    Event { time: at(s), body }
+}
+fn flow(s: i64, id: u64, phase: FlowPhase, client: &str, server: &str, bytes: u64) -> Event {
+    let body = Body::Flow(Flow {
+        id,
+        phase,
+        proto: 6,
+        src: Endpoint::new(ip(client), 40_000 + (id % 1_000) as u16),
+        dst: Endpoint::new(ip(server), 443),
+        nat_src: Some(Endpoint::new(ip("203.0.113.1"), 40_000 + (id % 1_000) as u16)),
+        nat_dst: None,
+        start: Some(at(s - 5)),
+        duration_ms: Some(5_000),
+        volume: Some(Volume { bytes_out: bytes, bytes_in: 1, packets_out: 1, packets_in: 1 }),
+        tcp_state: None,
+        replied: true,
+        offloaded: false,
+        iface: None,
+        mac: None,
+        resolved: None,
+    });
+    Event { time: at(s), body }
+}
+fn finding(s: i64, score: f64) -> Event {
+    let body = Body::Finding(
+        Finding {
+            rule: "dga".into(),
+            subject: "bad.example".into(),
+            client: Some(ip("192.0.2.9")),
+            mac: None,
+            score,
+            why: format!("score {score}"),
+            evidence: vec![],
+        }
+        .with("entropy", 3.4),
+    );
+    Event { time: at(s), body }
+}
+
+/// A writer over a folder, with a clock that stands at [`NOW`].
+struct Hub {
+    writer: Writer,
+    clock: Arc<SimClock>,
+}
+
+impl Hub {
+    fn open(dir: &Path) -> Self {
+        let clock = Arc::new(SimClock::at(at(0)));
+        let writer =
+            Writer::open(dir, &Limits::default(), Counters::default(), clock.clone()).unwrap();
+        Self { writer, clock }
+    }
+    fn send(&mut self, epoch: u64, first_seq: u64, events: &[Event]) -> Outcome {
+        self.send_as(1, epoch, first_seq, events).unwrap()
+    }
+    fn send_as(
+        &mut self,
+        sensor: i32,
+        epoch: u64,
+        first_seq: u64,
+        events: &[Event],
+    ) -> Result<Outcome, StoreError> {
+        use agentmon_core::time::Clock;
+        let events = events.iter().map(wire::encode_event).collect();
+        let now = self.clock.wall();
+        let health = Health { counters: vec![("accepted".into(), first_seq)], ..Health::default() };
+        let batch = Batch { epoch, first_seq, events, health, sent: now };
+        let incoming = Incoming::from_batch(&batch, sensor, now, None);
+        Ok(self.writer.store(vec![incoming])?[0])
+    }
+    fn one<T: duckdb::types::FromSql>(&self, sql: &str) -> T {
+        let reader = self.writer.readers().get().unwrap();
+        reader.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+    fn count(&self, table: &str) -> i64 {
+        self.one(&format!("SELECT count(*) FROM {table}"))
+    }
+}
+
+#[test]
+fn a_batch_is_stored_once_and_overlaps_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let events: Vec<_> =
+        (0..10).map(|i| dns(i - 20, "192.0.2.1", "a.example", "203.0.113.1")).collect();
+    let whole = Outcome { stored: 10, repeated: 0, bad: 0, acked: Some(14) };
+    assert_eq!(hub.send(7, 5, &events), whole);
+    assert_eq!(hub.send(7, 5, &events), Outcome { stored: 0, repeated: 10, ..whole });
+    // 10 to 19, of which 10 to 14 are known.
+    let half = Outcome { stored: 5, repeated: 5, bad: 0, acked: Some(19) };
+    assert_eq!(hub.send(7, 10, &events), half);
+    // A hole is the sender's loss; another epoch and another sensor begin anew.
+    assert_eq!(hub.send(7, 100, &events).stored, 10);
+    assert_eq!(hub.send(8, 1, &events).stored, 10);
+    assert_eq!(hub.send_as(2, 7, 5, &events).unwrap().stored, 10);
+    assert_eq!(hub.count("dns"), 45);
+    assert_eq!(hub.one::<i64>("SELECT sum(events)::BIGINT FROM ingest_cursor"), 45);
+    // And after a restart.
+    drop(hub);
+    let mut hub = Hub::open(dir.path());
+    assert_eq!(hub.send(7, 100, &events).repeated, 10);
+    assert_eq!(hub.send(8, 1, &events).repeated, 10);
+    assert_eq!(hub.count("dns"), 45);
+}
+
+#[test]
+fn a_batch_of_health_alone_is_no_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    assert_eq!(hub.send(7, 5, &[]), Outcome::default());
+    assert_eq!(hub.count("ingest_cursor"), 0);
+    assert_eq!(hub.one::<u64>("SELECT value FROM sensor_counters WHERE name = 'accepted'"), 5);
+    hub.send(7, 6, &[]);
+    assert_eq!(hub.one::<u64>("SELECT value FROM sensor_counters WHERE name = 'accepted'"), 6);
+    assert_eq!(hub.count("sensor_counters"), 1);
+}
+
+#[test]
+fn a_failed_transaction_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let reader = hub.writer.readers().get().unwrap();
+    // A table that refuses its rows, after others have taken theirs.
+    reader.execute_batch("ALTER TABLE gaps RENAME TO away").unwrap();
+    let gap = Gap { collector: "c".into(), from: at(-9), reason: "restart".into(), lost: None };
+    let events = [
+        dns(0, "192.0.2.1", "a.example", "203.0.113.1"),
+        flow(1, 1, FlowPhase::Update, "192.0.2.1", "203.0.113.1", 5),
+        Event { time: at(-1), body: Body::Gap(gap) },
+    ];
+    assert!(hub.send_as(1, 1, 1, &events).is_err());
+    assert_eq!(hub.count("dns") + hub.count("flows_open") + hub.count("ingest_cursor"), 0);
+    reader.execute_batch("ALTER TABLE away RENAME TO gaps").unwrap();
+    assert_eq!(hub.send(1, 1, &events).stored, 3);
+    assert_eq!((hub.count("dns"), hub.count("flows_open")), (1, 1));
+}
+
+#[test]
+fn an_open_flow_is_replaced_and_ends_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let record = |s, phase, bytes| flow(s, 1, phase, "192.0.2.1", "203.0.113.1", bytes);
+    hub.send(1, 1, &[record(0, FlowPhase::Update, 10), record(10, FlowPhase::Update, 20)]);
+    assert_eq!((hub.count("flows_open"), hub.count("flows_done")), (1, 0));
+    hub.send(1, 3, &[record(20, FlowPhase::Update, 30)]);
+    assert_eq!(hub.one::<u64>("SELECT bytes_out FROM flows WHERE open"), 30);
+    drop(hub);
+    let mut hub = Hub::open(dir.path());
+    hub.send(1, 4, &[record(30, FlowPhase::End, 40)]);
+    assert_eq!((hub.count("flows_open"), hub.count("flows_done")), (0, 1));
+    assert_eq!(hub.one::<u64>("SELECT bytes_out FROM flows WHERE NOT open"), 40);
+    assert_eq!(
+        hub.one::<u16>("SELECT nat_sport FROM flows"),
+        40_001,
+        "the view fills the kept port in"
+    );
+    // Begun and ended within one batch: never open.
+    let short = |s, phase| flow(s, 2, phase, "192.0.2.1", "203.0.113.1", 1);
+    hub.send(1, 5, &[short(40, FlowPhase::Update), short(41, FlowPhase::End)]);
+    assert_eq!((hub.count("flows_open"), hub.count("flows_done")), (0, 2));
+}
+
+#[test]
+fn flows_get_names_in_either_order_of_arrival() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    // The flow began at -5 s.
+    hub.send(1, 1, &[dns(-6, "192.0.2.1", "early.example", "203.0.113.1")]);
+    hub.send(1, 2, &[flow(0, 1, FlowPhase::End, "192.0.2.1", "203.0.113.1", 1)]);
+    hub.send(1, 3, &[flow(0, 2, FlowPhase::End, "192.0.2.1", "203.0.113.2", 1)]);
+    hub.send_as(2, 1, 1, &[dns(-6, "192.0.2.1", "late.example", "203.0.113.2")]).unwrap();
+    hub.send_as(2, 1, 2, &[dns(-6, "192.0.2.77", "other.example", "203.0.113.3")]).unwrap();
+    hub.send(1, 4, &[flow(0, 3, FlowPhase::End, "192.0.2.1", "203.0.113.3", 1)]);
+    hub.writer.tick().unwrap();
+    let names: String = hub.one(
+        "SELECT string_agg(coalesce(name, '-') || '/' || coalesce(name_age_ms, 0), ' ' ORDER BY dst) FROM flows_done",
+    );
+    assert_eq!(names, "early.example/1000 late.example/1000 -/0");
+    assert_eq!(
+        hub.one::<u64>("SELECT value FROM hub_counters WHERE name = 'correlate.named_late'"),
+        1
+    );
+}
+
+#[test]
+fn names_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    hub.send(1, 1, &[dns(-60, "192.0.2.1", "a.example", "203.0.113.1")]);
+    drop(hub);
+    let mut hub = Hub::open(dir.path());
+    hub.send(1, 2, &[flow(0, 1, FlowPhase::End, "192.0.2.1", "203.0.113.1", 1)]);
+    assert_eq!(hub.one::<String>("SELECT name FROM flows"), "a.example");
+}
+
+#[test]
+fn devices_name_rows_by_their_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let mac = Mac([0, 0, 0x5e, 0, 0x53, 9]);
+    let seen = Device {
+        mac,
+        ip: ip("192.0.2.9"),
+        hostname: Some("tv".into()),
+        iface: None,
+        source: DeviceSource::Lease,
+    };
+    let lease = Event { time: at(-10), body: Body::Device(seen) };
+    hub.send(1, 1, &[lease, dns(-5, "192.0.2.9", "a.example", "203.0.113.1"), finding(0, 0.5)]);
+    for table in ["dns", "findings", "alerts", "devices", "device_addresses"] {
+        assert_eq!(
+            hub.one::<String>(&format!("SELECT mac FROM {table}")),
+            mac.to_string(),
+            "{table}"
+        );
+    }
+    assert_eq!(hub.one::<String>("SELECT dedup_key FROM alerts"), format!("dga|{mac}|bad.example"));
+}
+
+#[test]
+fn findings_fuse_into_one_alert() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    hub.send(1, 1, &[finding(-10, 0.5), finding(-30, 0.3)]);
+    hub.send(1, 3, &[finding(-5, 0.45)]);
+    let row = "SELECT concat_ws(' ', id, findings, score, severity, why, status, epoch(last_seen - first_seen)) FROM alerts";
+    assert_eq!(hub.one::<String>(row), "1 3 0.5 medium score 0.5 open 25.0");
+    let ids = "SELECT string_agg(id || ':' || alert, ' ' ORDER BY id) FROM findings";
+    assert_eq!(hub.one::<String>(ids), "1:1 2:1 3:1");
+    assert_eq!(hub.one::<String>("SELECT evidence FROM findings LIMIT 1"), r#"{"entropy":"3.4"}"#);
+}
+
+#[test]
+fn an_acknowledged_alert_opens_again_only_when_it_gets_worse() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    hub.send(1, 1, &[finding(0, 0.5)]);
+    let ack = "UPDATE alerts SET status = 'acked', acked_at = TIMESTAMP '2026-11-23 15:00:00', ack_note = 'known'";
+    hub.writer.change(|c| Ok::<_, StoreError>(c.execute_batch(ack)?)).unwrap();
+    let state =
+        "SELECT concat_ws(' ', findings, severity, status, ack_note, acked_at IS NULL) FROM alerts";
+    hub.send(1, 2, &[finding(1, 0.55)]);
+    assert_eq!(hub.one::<String>(state), "2 medium acked known false");
+    hub.send(1, 3, &[finding(2, 0.7)]);
+    assert_eq!(hub.one::<String>(state), "3 high open known true");
+}
+
+#[test]
+fn scores_from_the_network_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    hub.send(
+        1,
+        1,
+        &[finding(0, f64::NAN), finding(0, f64::INFINITY), finding(0, -3.0), finding(0, 9.0)],
+    );
+    assert_eq!(hub.one::<f64>("SELECT max(score) FROM findings"), 1.0);
+    assert_eq!(hub.one::<f64>("SELECT min(score) FROM findings"), 0.0);
+    assert_eq!(hub.count("alerts"), 1);
+}
+
+#[test]
+fn wrong_clocks_are_flagged_and_gaps_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let mut early = dns(0, "192.0.2.1", "a.example", "203.0.113.1");
+    early.time = Timestamp::from_secs(100);
+    let gap = Gap {
+        collector: "conntrack".into(),
+        from: at(-9),
+        reason: "enobufs".into(),
+        lost: Some(3),
+    };
+    hub.send(1, 1, &[early, Event { time: at(-1), body: Body::Gap(gap) }]);
+    assert_eq!(hub.one::<i64>("SELECT epoch_us(time) FROM dns"), at(0).micros());
+    assert_eq!(hub.one::<i64>("SELECT epoch_us(sensor_time) FROM dns"), 100_000_000);
+    assert_eq!(hub.one::<u64>("SELECT lost FROM gaps"), 3);
+    assert_eq!(
+        hub.one::<String>("SELECT array_to_string(answers, ' ') FROM dns"),
+        "cdn.example.net 203.0.113.1"
+    );
+}
+
+#[test]
+fn bad_events_are_counted_by_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let good = wire::encode_event(&dns(0, "192.0.2.1", "a.example", "203.0.113.1"));
+    let events = vec![vec![0x7a, 0], good, vec![0xff]];
+    let batch = Batch { epoch: 1, first_seq: 1, events, health: Health::default(), sent: at(0) };
+    let outcome = hub.writer.store(vec![Incoming::from_batch(&batch, 1, at(0), None)]).unwrap();
+    assert_eq!(outcome, [Outcome { stored: 1, repeated: 0, bad: 2, acked: Some(3) }]);
+    let counters = "SELECT string_agg(name || '=' || value, ' ' ORDER BY name) FROM hub_counters";
+    assert_eq!(hub.one::<String>(counters), "drop.ingest.malformed=1 drop.ingest.unknown_kind=1");
+    // They go on after a restart.
+    drop(hub);
+    let hub = Hub::open(dir.path());
+    assert_eq!(hub.one::<String>(counters), "drop.ingest.malformed=1 drop.ingest.unknown_kind=1");
+}
+
+#[test]
+fn vanished_flows_end_with_what_was_known_and_are_not_counted_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let server = "203.0.113.1";
+    // 1: gone with the old epoch. 2: found again under id 1002 (same ports), going on.
+    hub.send(
+        1,
+        1,
+        &[
+            flow(0, 1, FlowPhase::Update, "192.0.2.1", server, 10),
+            flow(0, 2, FlowPhase::Update, "192.0.2.1", server, 20),
+        ],
+    );
+    hub.clock.advance(Duration::from_secs(30));
+    // Found in the kernel's table by the restarted sensor: when it began is not known.
+    let found = |s, bytes| {
+        let mut event = flow(s, 1_002, FlowPhase::Update, "192.0.2.1", server, bytes);
+        if let Body::Flow(flow) = &mut event.body {
+            flow.start = None;
+        }
+        event
+    };
+    hub.send(2, 1, &[found(30, 25)]);
+    hub.writer.tick().unwrap();
+    assert_eq!(hub.count("flows_open"), 3, "not yet");
+    hub.clock.advance(Duration::from_secs(700));
+    hub.send(2, 2, &[found(700, 30)]);
+    hub.writer.tick().unwrap();
+    assert_eq!((hub.count("flows_open"), hub.count("flows_done")), (1, 1));
+    assert_eq!(hub.one::<u64>("SELECT bytes_out FROM flows_done"), 10);
+    assert_eq!(hub.one::<i64>("SELECT sum(bytes_out)::BIGINT FROM flows"), 40);
+}
+
+#[test]
+fn epochs_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let event = [dns(0, "192.0.2.1", "a.example", "203.0.113.1")];
+    for epoch in 0..300 {
+        hub.clock.advance(Duration::from_secs(1));
+        hub.send(epoch, 1, &event);
+    }
+    assert_eq!(hub.count("ingest_cursor"), 256);
+    assert_eq!(hub.one::<u64>("SELECT min(epoch) FROM ingest_cursor"), 44);
+}
