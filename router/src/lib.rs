@@ -9,5 +9,6 @@ pub mod collect;
 pub mod counters;
 pub mod localtime;
 pub mod netlink;
+pub mod ring;
 pub mod sys;
 pub mod tail;

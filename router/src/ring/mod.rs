@@ -1,0 +1,459 @@
+//! The ring: events wait here, in SQLite, until the hub has acknowledged them.
+//!
+//! In: encoded events and the collectors' checkpoints, from the pipeline thread. Out:
+//! batches for the forwarder thread. One connection behind a mutex; each call holds it for
+//! one transaction of milliseconds.
+//!
+//! Invariants:
+//! - C1: `accepted = acked + pending + dropped{reason}`, at any instant and after any crash:
+//!   events, checkpoints and the counters that account for them are one transaction.
+//! - C4: the file never exceeds [`Config::bytes_max`] less [`WAL_ROOM_BYTES`], the rest is
+//!   room for the write-ahead log; when it is full the oldest go, counted.
+//! - A pair (epoch, seq) names one event for ever. `seq` grows within a file, and every
+//!   opening draws a new random epoch, so that neither a power cut that loses the last
+//!   commits nor a ring on tmpfs that is gone after a reboot can use a pair twice.
+//! - What is pending is one unbroken run of `seq`; deletion only ever takes from its begin.
+//! - Only what the hub acknowledged, or an eviction, leaves the ring.
+//!
+//! An evicted event may have reached the hub already, when the answer to its batch was
+//! lost: it is counted as evicted all the same, since nobody can know.
+//!
+//! Budget: about 1 MiB of page cache; 90 bytes of file per flow record.
+
+mod damage;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use agentmon_core::time::Clock;
+use serde::{Deserialize, Serialize};
+
+use crate::collect::Checkpoint;
+use crate::counters::Counters;
+use store::Store;
+
+/// Part of [`Config::bytes_max`] kept for the write-ahead log, which `max_page_count` does
+/// not bound: 256 KiB between checkpoints plus the largest transaction.
+pub const WAL_ROOM_BYTES: u64 = 1024 * 1024;
+/// Smallest ring: the log's room and as much again.
+pub const RING_BYTES_MIN: u64 = 2 * WAL_ROOM_BYTES;
+/// Largest ring. Beyond this SQLite is the wrong tool and checking it at start takes long.
+pub const RING_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Longest checkpoint value kept.
+pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
+/// Most checkpoints kept: one per collector and file.
+pub const CHECKPOINTS_MAX: usize = 64;
+
+/// Settings of the ring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The file. Empty: `ring.db` in the state directory. On a router with flash memory put
+    /// it on tmpfs, such as `/tmp/agentmon/ring.db`: each event costs about 200 written bytes.
+    pub path: PathBuf,
+    /// Most bytes on disk, the write-ahead log included. 32 MiB hold about 250,000 flow
+    /// records: a busy home of a few hours without its hub.
+    pub bytes_max: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { path: PathBuf::new(), bytes_max: 32 * 1024 * 1024 }
+    }
+}
+
+impl Config {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// The key below `[ring]` and what is allowed.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        if (RING_BYTES_MIN..=RING_BYTES_MAX).contains(&self.bytes_max) {
+            return Ok(());
+        }
+        Err(("bytes_max", format!("want {RING_BYTES_MIN} to {RING_BYTES_MAX} bytes")))
+    }
+}
+
+/// Why the ring did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// Somebody else fills the file system. Nothing was changed; try again.
+    #[error("{path}: no space left for the ring; free some, or move it (ring.path)")]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process has it.
+    #[error("{path}: in use by another process; is another agentmon-router running?")]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "{path}: ring format {found} is newer than this program's {known}; \
+         update agentmon-router or move the file away"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest this program knows.
+        known: i64,
+    },
+    /// A healthy database, but not a ring.
+    #[error("{path}: is a database of another program; choose another ring.path")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is no database, or broken inside.
+    #[error("{path}: damaged: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        what: String,
+    },
+    /// Anything else the operating system refused.
+    #[error("{path}: {what}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system or SQLite says.
+        what: String,
+    },
+}
+
+/// A batch as it stands in the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peeked {
+    /// The life of the ring its numbers belong to.
+    pub epoch: u64,
+    /// Number of the first event; the others follow without a hole.
+    pub first_seq: u64,
+    /// Encoded events, at least one.
+    pub events: Vec<Vec<u8>>,
+}
+
+impl Peeked {
+    /// Number of the last event.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        let n = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
+        self.first_seq.saturating_add(n.saturating_sub(1))
+    }
+}
+
+/// The account of the ring: `accepted = acked + pending + dropped`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RingStatus {
+    /// Events ever handed to the ring.
+    pub accepted: u64,
+    /// Of these, acknowledged by the hub.
+    pub acked: u64,
+    /// Of these, waiting.
+    pub pending: u64,
+    /// Of these, lost, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Bytes in use in the file.
+    pub bytes: u64,
+    /// Bytes the file may take, the log's room not included.
+    pub capacity: u64,
+    /// The life of the ring that new events belong to.
+    pub epoch: u64,
+}
+
+impl RingStatus {
+    /// Invariant C1.
+    #[must_use]
+    pub fn conserves(&self) -> bool {
+        self.accepted == self.acked + self.pending + self.dropped.values().sum::<u64>()
+    }
+}
+
+/// Why an event was not stored although it was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unstored {
+    /// No space on the file system, and no room to wait in memory.
+    DiskFull,
+    /// The ring cannot be written for another reason.
+    Io,
+}
+
+/// The ring of one router. Shared by threads.
+pub struct Ring {
+    inner: Mutex<Inner>,
+    counters: Counters,
+    clock: Arc<dyn Clock>,
+}
+
+struct Inner {
+    config: Config,
+    /// `None` after a failed attempt to open it again.
+    store: Option<Store>,
+    totals: Totals,
+    /// Latest checkpoint of every collector, committed or about to be.
+    checkpoints: Places,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// The ring's own counters: kept apart from [`Counters`] so that exactly what a transaction
+/// did is what it writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    accepted: u64,
+    acked: u64,
+    evicted: u64,
+    too_large: u64,
+    disk_full: u64,
+    io: u64,
+    damaged: u64,
+}
+
+impl Totals {
+    const NAMES: [&'static str; 7] = [
+        "accepted",
+        "acked",
+        "drop.ring.evicted",
+        "drop.ring.too_large",
+        "drop.ring.disk_full",
+        "drop.ring.io",
+        "drop.ring.damaged",
+    ];
+
+    const fn values(&self) -> [u64; 7] {
+        let t = self;
+        [t.accepted, t.acked, t.evicted, t.too_large, t.disk_full, t.io, t.damaged]
+    }
+
+    fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::NAMES.into_iter().zip(self.values())
+    }
+
+    fn owns(name: &str) -> bool {
+        Self::NAMES.contains(&name)
+    }
+
+    fn load(counters: &BTreeMap<String, u64>) -> Self {
+        let get = |name| counters.get(name).copied().unwrap_or(0);
+        let [accepted, acked, evicted, too_large, disk_full, io, damaged] = Self::NAMES.map(get);
+        Self { accepted, acked, evicted, too_large, disk_full, io, damaged }
+    }
+
+    const fn dropped(&self) -> u64 {
+        self.evicted + self.too_large + self.disk_full + self.io + self.damaged
+    }
+
+    /// Makes the account agree with what is really in the file. They differ only where a
+    /// damaged one was set aside: what is missing was lost with it, and where even the
+    /// counters were lost the account begins anew with what is there.
+    fn settle_with(&mut self, pending: u64) {
+        let expected = self.accepted.saturating_sub(self.acked + self.dropped());
+        self.damaged += expected.saturating_sub(pending);
+        self.accepted = self.acked + self.dropped() + pending;
+    }
+}
+
+impl Ring {
+    /// Opens or creates the file at `config.path`; adds the counters kept in it to
+    /// `counters`. A damaged file is set aside and a new one begun.
+    ///
+    /// # Errors
+    /// [`RingError::InUse`], [`RingError::Newer`], [`RingError::Foreign`],
+    /// [`RingError::DiskFull`], [`RingError::Io`].
+    pub fn open(
+        config: &Config,
+        counters: &Counters,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, RingError> {
+        let opened = damage::open_or_replace(config, clock.as_ref())?;
+        let mut totals = Totals::load(&opened.kept.counters);
+        totals.settle_with(opened.store.pending());
+        let others = opened.kept.counters.iter().filter(|(name, _)| !Totals::owns(name));
+        for (name, value) in others {
+            counters.counter(name).add(*value);
+        }
+        publish(counters, &Totals::default(), &totals);
+        counters.counter("ring.damaged_files").add(u64::from(opened.replaced));
+        let inner = Inner {
+            config: config.clone(),
+            store: Some(opened.store),
+            totals,
+            checkpoints: opened.kept.checkpoints,
+        };
+        Ok(Self { inner: Mutex::new(inner), counters: counters.clone(), clock })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends events and checkpoints in one transaction, evicting the oldest events where
+    /// the room does not suffice. After an error none of the events is stored or accepted.
+    ///
+    /// # Errors
+    /// [`RingError::DiskFull`] and [`RingError::Io`]: keep the events and try again, or give
+    /// up on them with [`Ring::give_up`].
+    pub fn append(&self, events: &[Vec<u8>], checkpoints: &[Checkpoint]) -> Result<(), RingError> {
+        let mut inner = self.lock();
+        inner.note(checkpoints);
+        let others = self.counters.snapshot();
+        self.with_store(&mut inner, |store, totals, places| {
+            store.append(events, places, totals, &others)
+        })
+    }
+
+    /// Counts `n` events as accepted and lost: they could not be stored.
+    pub fn give_up(&self, n: u64, why: Unstored) {
+        let mut inner = self.lock();
+        let before = inner.totals;
+        inner.totals.accepted += n;
+        match why {
+            Unstored::DiskFull => inner.totals.disk_full += n,
+            Unstored::Io => inner.totals.io += n,
+        }
+        publish(&self.counters, &before, &inner.totals);
+    }
+
+    /// The oldest events not yet acknowledged, at most `events_max` and (but for a first
+    /// one that is larger) `bytes_max`; all of one epoch. `None`: nothing waits.
+    ///
+    /// # Errors
+    /// [`RingError::Io`] when the file cannot be read.
+    pub fn peek(&self, events_max: usize, bytes_max: usize) -> Result<Option<Peeked>, RingError> {
+        let mut inner = self.lock();
+        self.with_store(&mut inner, |store, _, _| store.peek(events_max, bytes_max))
+    }
+
+    /// Deletes the events of `epoch` up to and including `seq`. Numbers of an unknown epoch,
+    /// or beyond what is there, delete nothing that was not meant.
+    ///
+    /// # Errors
+    /// [`RingError::DiskFull`], [`RingError::Io`]: the events are still in the file, but will
+    /// not be handed out again; they are deleted as soon as the file can be written.
+    pub fn ack(&self, epoch: u64, seq: u64) -> Result<(), RingError> {
+        let mut inner = self.lock();
+        self.with_store(&mut inner, |store, totals, _| {
+            store.ack(epoch, seq);
+            store.settle(totals)
+        })?;
+        // Giving space back is a courtesy: the acknowledgement stands without it.
+        drop(self.with_store(&mut inner, |store, _, _| store.shrink_when_empty()));
+        Ok(())
+    }
+
+    /// Every collector's latest checkpoint.
+    #[must_use]
+    pub fn checkpoints(&self) -> BTreeMap<String, Vec<u8>> {
+        self.lock().checkpoints.clone()
+    }
+
+    /// Another size from now on; a smaller one evicts the oldest, counted.
+    ///
+    /// # Errors
+    /// As [`Ring::append`]; the old size stays.
+    pub fn resize(&self, bytes_max: u64) -> Result<(), RingError> {
+        let mut inner = self.lock();
+        self.with_store(&mut inner, |store, totals, _| store.resize(bytes_max, totals))?;
+        inner.config.bytes_max = bytes_max;
+        Ok(())
+    }
+
+    /// The account, now.
+    #[must_use]
+    pub fn status(&self) -> RingStatus {
+        let inner = self.lock();
+        let totals = inner.totals;
+        let dropped = totals.named().filter_map(|(name, n)| {
+            let reason = name.strip_prefix("drop.ring.")?;
+            (n > 0).then(|| (reason.to_owned(), n))
+        });
+        let store = inner.store.as_ref();
+        RingStatus {
+            accepted: totals.accepted,
+            acked: totals.acked,
+            pending: totals.accepted - totals.acked - totals.dropped(),
+            dropped: dropped.collect(),
+            bytes: store.map_or(0, Store::bytes),
+            capacity: store.map_or(0, Store::capacity),
+            epoch: store.map_or(0, Store::epoch),
+        }
+    }
+
+    /// Runs `work` on the open file. A file found damaged is replaced, and `work` tried once
+    /// more on the new one.
+    fn with_store<T>(
+        &self,
+        inner: &mut Inner,
+        work: impl Fn(&mut Store, &mut Totals, &Places) -> Result<T, RingError>,
+    ) -> Result<T, RingError> {
+        match self.attempt(inner, &work) {
+            Err(RingError::Damaged { path, what }) => {
+                inner.store = None;
+                damage::set_aside(&path, &what, self.clock.as_ref())?;
+                self.counters.counter("ring.damaged_files").inc();
+                self.attempt(inner, &work)
+            }
+            result => result,
+        }
+    }
+
+    /// `work` on the file, which is opened again where it is not open. What `work` did to
+    /// the totals is committed, whatever it returned.
+    fn attempt<T>(
+        &self,
+        inner: &mut Inner,
+        work: &impl Fn(&mut Store, &mut Totals, &Places) -> Result<T, RingError>,
+    ) -> Result<T, RingError> {
+        let Inner { config, store, totals, checkpoints } = inner;
+        let before = *totals;
+        let open = match store {
+            Some(open) => open,
+            None => {
+                let open = damage::open_or_replace(config, self.clock.as_ref())?.store;
+                totals.settle_with(open.pending());
+                store.insert(open)
+            }
+        };
+        let result = work(open, totals, checkpoints);
+        publish(&self.counters, &before, totals);
+        result
+    }
+}
+
+/// Collectors' places in their sources, by key.
+type Places = BTreeMap<String, Vec<u8>>;
+
+impl Inner {
+    /// Remembers the newest place of each collector, to be written with the next commit.
+    fn note(&mut self, checkpoints: &[Checkpoint]) {
+        for checkpoint in checkpoints {
+            let known = self.checkpoints.contains_key(&checkpoint.key);
+            let room = known || self.checkpoints.len() < CHECKPOINTS_MAX;
+            if room && checkpoint.value.len() <= CHECKPOINT_BYTES_MAX {
+                self.checkpoints.insert(checkpoint.key.clone(), checkpoint.value.clone());
+            }
+        }
+    }
+}
+
+/// Shows in `counters` by how much the ring's own grew.
+fn publish(counters: &Counters, before: &Totals, after: &Totals) {
+    for ((name, after), before) in after.named().zip(before.values()) {
+        if after > before {
+            counters.counter(name).add(after - before);
+        }
+    }
+}

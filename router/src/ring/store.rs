@@ -1,0 +1,637 @@
+//! The ring's SQLite file: one connection, one writer.
+//!
+//! Layout (`application_id` "agmr", `user_version` [`VERSION`]): `events(seq, data)` one
+//! unbroken run of numbers; `epochs(first_seq, epoch)` says to which life of the ring a
+//! number belongs; `counters` and `checkpoints` are replaced in place.
+//!
+//! Settings and why: WAL with synchronous=NORMAL (a crash of the process loses nothing, a
+//! power cut at most the last commits); locking_mode=EXCLUSIVE (no shared-memory file, and a
+//! second router is refused); wal_autocheckpoint [`WAL_PAGES`] (small log);
+//! max_page_count at *every* opening, because SQLite does not store it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agentmon_core::wire::{COUNTERS_MAX, EVENT_BYTES_MAX};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
+
+use super::damage::Kept;
+use super::{Peeked, Places, RingError, Totals, WAL_ROOM_BYTES};
+
+/// "agmr": what `file` and SQLite show for a ring.
+const APPLICATION_ID: i64 = 0x6167_6d72;
+/// The format this program writes, and the newest it reads.
+pub(super) const VERSION: i64 = 1;
+const PAGE_BYTES: u64 = 4096;
+/// The log is copied into the file when it has this many pages (256 KiB).
+const WAL_PAGES: i64 = 64;
+/// Most events deleted in one transaction after an acknowledgement, to keep the log small.
+const DELETE_EVENTS_MAX: u64 = 2_000;
+/// How often an append that finds the file full makes twice as much room as before.
+const EVICT_ROUNDS_MAX: u32 = 6;
+/// Above this size a file is not read through at opening (about 0.2 s per 100 MiB).
+const CHECK_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// An empty ring gives its space back when it is larger than this: on tmpfs it is memory.
+const SHRINK_PAGES: u64 = 1_024;
+/// How long to wait for a predecessor that is just ending.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+
+const SCHEMA: &str = "
+    CREATE TABLE events(seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
+    CREATE TABLE epochs(first_seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL);
+    CREATE TABLE counters(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE checkpoints(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+";
+
+/// The open file and what is known of it without asking SQLite.
+pub(super) struct Store {
+    conn: Connection,
+    path: PathBuf,
+    pages_max: u64,
+    /// This life of the ring; stands in `epochs` from its first event on.
+    epoch: u64,
+    /// First number and epoch of each life that has events here, oldest first.
+    epochs: VecDeque<(u64, u64)>,
+    /// Number of the oldest event, and the number the next one gets: equal when empty.
+    first: u64,
+    next: u64,
+    /// Everything up to here is acknowledged, although it may not be deleted yet.
+    acked_through: u64,
+    /// Counters and checkpoints as they stand in the file.
+    written: BTreeMap<String, u64>,
+    places: Places,
+}
+
+impl Store {
+    /// Opens or creates the file and begins a new epoch.
+    pub(super) fn open(path: &Path, bytes_max: u64) -> Result<(Self, Kept), RingError> {
+        create_private(path)?;
+        let fail = |error| classify(path, error);
+        let conn = connect(path).map_err(fail)?;
+        let pages_max = pages(bytes_max);
+        set_pages_max(&conn, pages_max).map_err(fail)?;
+        prepare(&conn, path)?;
+        check(&conn, path)?;
+        let kept = kept(&conn).map_err(fail)?;
+        let epochs = epochs(&conn).map_err(fail)?;
+        let span = "SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) + 1 FROM events";
+        let (first, next) =
+            conn.query_row(span, [], |row| Ok((number(row, 0)?, number(row, 1)?))).map_err(fail)?;
+        let mut store = Self {
+            conn,
+            path: path.to_owned(),
+            pages_max,
+            epoch: random_epoch(path)?,
+            epochs,
+            first,
+            next,
+            acked_through: 0,
+            written: kept.counters.clone(),
+            places: kept.checkpoints.clone(),
+        };
+        store.verify_run()?;
+        store.fit(&mut Totals::load(&kept.counters))?;
+        let kept = Kept { counters: store.written.clone(), checkpoints: kept.checkpoints };
+        Ok((store, kept))
+    }
+
+    /// Events in the file.
+    pub(super) const fn pending(&self) -> u64 {
+        self.next - self.first
+    }
+    pub(super) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+    pub(super) const fn capacity(&self) -> u64 {
+        self.pages_max * PAGE_BYTES
+    }
+    /// Bytes in use, free pages not counted.
+    pub(super) fn bytes(&self) -> u64 {
+        self.used_pages().unwrap_or(0) * PAGE_BYTES
+    }
+
+    /// Appends events and writes changed checkpoints and counters, in one transaction.
+    pub(super) fn append(
+        &mut self,
+        events: &[Vec<u8>],
+        places: &Places,
+        totals: &mut Totals,
+        counters: &BTreeMap<String, u64>,
+    ) -> Result<(), RingError> {
+        self.settle(totals)?;
+        let mut after = *totals;
+        after.accepted += events.len() as u64;
+        let mut fit: Vec<&[u8]> = events.iter().map(Vec::as_slice).collect();
+        fit.retain(|event| event.len() <= EVENT_BYTES_MAX);
+        after.too_large += (events.len() - fit.len()) as u64;
+        // More than half the ring at once: its own oldest go before they were ever stored.
+        let skipped = skip_to_fit(&fit, self.pages_max / 2);
+        after.evicted += skipped as u64;
+        let fit = fit.get(skipped..).unwrap_or_default();
+
+        // They would be younger than what is still in the file, so that goes altogether.
+        let mut room = if skipped > 0 { self.pages_max } else { pages_for(fit) };
+        for _ in 0..EVICT_ROUNDS_MAX {
+            match self.try_append(fit, places, after, counters, room) {
+                Err(RingError::DiskFull { .. }) if self.is_own_limit(room)? => room *= 2,
+                Err(error) => return Err(error),
+                Ok(committed) => {
+                    *totals = committed;
+                    return Ok(());
+                }
+            }
+        }
+        Err(RingError::DiskFull { path: self.path.clone() })
+    }
+
+    /// One attempt: makes `room` pages free by evicting, then inserts. SQLite rolls
+    /// back by itself when it runs full.
+    fn try_append(
+        &mut self,
+        events: &[&[u8]],
+        places: &Places,
+        mut totals: Totals,
+        counters: &BTreeMap<String, u64>,
+        room: u64,
+    ) -> Result<Totals, RingError> {
+        let fail = |error| classify(&self.path, error);
+        let tx = self.conn.unchecked_transaction().map_err(fail)?;
+        let first = self.evict_for(&tx, room)?;
+        totals.evicted += first - self.first;
+        let mut epochs = self.epochs.clone();
+        forget_epochs(&tx, &mut epochs, first).map_err(fail)?;
+        if !events.is_empty() && epochs.back().is_none_or(|(_, epoch)| *epoch != self.epoch) {
+            if first == self.next {
+                tx.execute("DELETE FROM epochs", []).map_err(fail)?;
+                epochs.clear();
+            }
+            let row = params![signed(self.next), signed(self.epoch)];
+            tx.execute("INSERT INTO epochs VALUES (?, ?)", row).map_err(fail)?;
+            epochs.push_back((self.next, self.epoch));
+        }
+        let next = insert_events(&tx, self.next, events).map_err(fail)?;
+        let counters = with_totals(counters, &totals);
+        write_counters(&tx, &counters, &self.written).map_err(fail)?;
+        write_places(&tx, places, &self.places).map_err(fail)?;
+        tx.commit().map_err(fail)?;
+        (self.first, self.next, self.epochs, self.written) = (first, next, epochs, counters);
+        self.places.clone_from(places);
+        Ok(totals)
+    }
+
+    /// Deletes the oldest until `room` pages are free or nothing is left; returns the
+    /// number of the oldest event then.
+    fn evict_for(&self, tx: &Transaction<'_>, room: u64) -> Result<u64, RingError> {
+        let fail = |error| classify(&self.path, error);
+        let mut first = self.first;
+        loop {
+            let free = pragma(tx, "freelist_count").map_err(fail)?;
+            let used = pragma(tx, "page_count").map_err(fail)?.saturating_sub(free);
+            let available = self.pages_max.saturating_sub(used);
+            if available >= room || first == self.next {
+                return Ok(first);
+            }
+            let rows = self.next - first;
+            let missing = room - available;
+            // As many rows as hold the missing pages on average, and a few more.
+            let n = (rows.saturating_mul(missing) / used.max(1) + 8).min(rows);
+            delete_through(tx, first, first + n - 1).map_err(fail)??;
+            first += n;
+        }
+    }
+
+    /// The file is at the size we gave it, rather than the file system full.
+    fn is_own_limit(&self, room: u64) -> Result<bool, RingError> {
+        let pages = pragma(&self.conn, "page_count").map_err(|e| classify(&self.path, e))?;
+        Ok(self.pending() > 0 && pages + room + 16 >= self.pages_max)
+    }
+
+    /// The oldest unacknowledged events of one epoch.
+    pub(super) fn peek(
+        &self,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Option<Peeked>, RingError> {
+        let start = self.first.max(self.acked_through + 1);
+        if start >= self.next {
+            return Ok(None);
+        }
+        let Some((epoch, end)) = self.epoch_at(start) else {
+            return Err(self.damaged("events without an epoch"));
+        };
+        let fail = |error| classify(&self.path, error);
+        let sql = "SELECT seq, data FROM events WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?";
+        let mut query = self.conn.prepare(sql).map_err(fail)?;
+        let limit = i64::try_from(events_max).unwrap_or(i64::MAX);
+        let mut rows = query.query(params![signed(start), signed(end), limit]).map_err(fail)?;
+        let mut peeked = Peeked { epoch, first_seq: start, events: Vec::new() };
+        let mut bytes = 0;
+        while let Some(row) = rows.next().map_err(fail)? {
+            let data = row.get_ref(1).map_err(fail)?.as_blob().unwrap_or_default();
+            bytes += data.len();
+            if bytes > bytes_max && !peeked.events.is_empty() {
+                break;
+            }
+            if number(row, 0).map_err(fail)? != start + peeked.events.len() as u64 {
+                return Err(self.damaged("a hole in the sequence of events"));
+            }
+            peeked.events.push(data.to_vec());
+        }
+        if peeked.events.is_empty() {
+            return Err(self.damaged("events are missing"));
+        }
+        Ok(Some(peeked))
+    }
+
+    /// The epoch that `seq` belongs to, and the first number behind it.
+    fn epoch_at(&self, seq: u64) -> Option<(u64, u64)> {
+        let i = self.epochs.partition_point(|(first, _)| *first <= seq).checked_sub(1)?;
+        let end = self.epochs.get(i + 1).map_or(self.next, |(first, _)| *first);
+        self.epochs.get(i).map(|(_, epoch)| (*epoch, end))
+    }
+
+    /// Notes an acknowledgement. Only the oldest epoch with unacknowledged events can be
+    /// meant; anything else is an answer to something that is gone.
+    pub(super) fn ack(&mut self, epoch: u64, seq: u64) {
+        let start = self.first.max(self.acked_through + 1);
+        match self.epoch_at(start) {
+            Some((oldest, end)) if oldest == epoch && start < self.next => {
+                self.acked_through = self.acked_through.max(seq.min(end - 1));
+            }
+            _ => {}
+        }
+    }
+
+    /// Deletes what is acknowledged, in steps that keep the log small.
+    pub(super) fn settle(&mut self, totals: &mut Totals) -> Result<(), RingError> {
+        while self.first <= self.acked_through && self.first < self.next {
+            let through = self.acked_through.min(self.next - 1);
+            let n = (through + 1 - self.first).min(DELETE_EVENTS_MAX);
+            let mut after = *totals;
+            after.acked += n;
+            self.delete_oldest(n, &after)?;
+            *totals = after;
+        }
+        Ok(())
+    }
+
+    /// Deletes the `n` oldest and writes the totals that say why, in one transaction.
+    fn delete_oldest(&mut self, n: u64, totals: &Totals) -> Result<(), RingError> {
+        let fail = |error| classify(&self.path, error);
+        let tx = self.conn.unchecked_transaction().map_err(fail)?;
+        delete_through(&tx, self.first, self.first + n - 1).map_err(fail)??;
+        let mut epochs = self.epochs.clone();
+        forget_epochs(&tx, &mut epochs, self.first + n).map_err(fail)?;
+        let counters = with_totals(&self.written, totals);
+        write_counters(&tx, &counters, &self.written).map_err(fail)?;
+        tx.commit().map_err(fail)?;
+        (self.epochs, self.written) = (epochs, counters);
+        self.first += n;
+        Ok(())
+    }
+
+    /// Gives the space of an emptied ring back to the file system.
+    pub(super) fn shrink_when_empty(&mut self) -> Result<(), RingError> {
+        let pages = pragma(&self.conn, "page_count").map_err(|e| classify(&self.path, e))?;
+        if self.pending() > 0 || pages <= SHRINK_PAGES {
+            return Ok(());
+        }
+        self.vacuum()
+    }
+
+    /// Another size from now on.
+    pub(super) fn resize(&mut self, bytes_max: u64, totals: &mut Totals) -> Result<(), RingError> {
+        self.pages_max = pages(bytes_max);
+        self.fit(totals)
+    }
+
+    /// Brings the file below its limit: only needed after the limit became smaller.
+    fn fit(&mut self, totals: &mut Totals) -> Result<(), RingError> {
+        let fail = |error| classify(&self.path, error);
+        if pragma(&self.conn, "page_count").map_err(fail)? > self.pages_max {
+            while self.used_pages()? > self.pages_max * 3 / 4 && self.pending() > 0 {
+                let n = self.pending().min(DELETE_EVENTS_MAX);
+                let mut after = *totals;
+                after.evicted += n;
+                self.delete_oldest(n, &after)?;
+                *totals = after;
+            }
+            self.vacuum()?;
+        }
+        set_pages_max(&self.conn, self.pages_max).map_err(|error| classify(&self.path, error))
+    }
+
+    fn vacuum(&self) -> Result<(), RingError> {
+        let fail = |error| classify(&self.path, error);
+        self.conn.execute_batch("VACUUM").map_err(fail)?;
+        checkpoint(&self.conn).map_err(fail)?;
+        set_pages_max(&self.conn, self.pages_max).map_err(fail)
+    }
+
+    fn used_pages(&self) -> Result<u64, RingError> {
+        let fail = |error| classify(&self.path, error);
+        let free = pragma(&self.conn, "freelist_count").map_err(fail)?;
+        Ok(pragma(&self.conn, "page_count").map_err(fail)?.saturating_sub(free))
+    }
+
+    /// The run of numbers has no hole, and every number has an epoch.
+    fn verify_run(&self) -> Result<(), RingError> {
+        if self.pending() == 0 {
+            return Ok(());
+        }
+        if self.epoch_at(self.first).is_none() {
+            return Err(self.damaged("events without an epoch"));
+        }
+        let fail = |error| classify(&self.path, error);
+        if pragma(&self.conn, "page_count").map_err(fail)? * PAGE_BYTES > CHECK_BYTES_MAX {
+            return Ok(());
+        }
+        let count = self
+            .conn
+            .query_row("SELECT count(*) FROM events", [], |row| number(row, 0))
+            .map_err(fail)?;
+        if count == self.pending() { Ok(()) } else { Err(self.damaged("events are missing")) }
+    }
+
+    fn damaged(&self, what: &str) -> RingError {
+        RingError::Damaged { path: self.path.clone(), what: what.to_owned() }
+    }
+}
+
+/// The counters and checkpoints of a file that may be damaged.
+pub(super) fn read_kept(path: &Path) -> Option<Kept> {
+    let conn = connect(path).ok()?;
+    // With this SQLite also reads a file that is shorter than its header says.
+    set(&conn, "writable_schema", true).ok()?;
+    kept(&conn).ok()
+}
+
+// --- opening -------------------------------------------------------------------------------
+
+/// SQLite gives the log the mode of the file, so it is created by us: readable only by its
+/// owner, since it says who talked to whom.
+fn create_private(path: &Path) -> Result<(), RingError> {
+    let io = |what: std::io::Error| RingError::Io { path: path.to_owned(), what: what.to_string() };
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(io)?;
+    }
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600).open(path).map_err(io)?;
+    Ok(())
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY_WAIT)?;
+    // Before the first read: the log's index then lives in this process's memory.
+    set(&conn, "locking_mode", "exclusive")?;
+    Ok(conn)
+}
+
+/// Refuses what is not ours, creates the tables in a new file, sets the journal up.
+fn prepare(conn: &Connection, path: &Path) -> Result<(), RingError> {
+    let fail = |error| classify(path, error);
+    let application =
+        conn.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(fail)?;
+    let version: i64 = conn.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
+    let tables: i64 =
+        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(fail)?;
+    match (application, version, tables) {
+        (APPLICATION_ID, VERSION, _) => {}
+        (APPLICATION_ID, found, _) if found > VERSION => {
+            return Err(RingError::Newer { path: path.to_owned(), found, known: VERSION });
+        }
+        (0, 0, 0) => {}
+        _ => return Err(RingError::Foreign { path: path.to_owned() }),
+    }
+    set(conn, "journal_mode", "wal").map_err(fail)?;
+    set(conn, "synchronous", "normal").map_err(fail)?;
+    set(conn, "temp_store", "memory").map_err(fail)?;
+    set(conn, "cache_size", -1024).map_err(fail)?;
+    set(conn, "wal_autocheckpoint", WAL_PAGES).map_err(fail)?;
+    let room = i64::try_from(WAL_ROOM_BYTES).unwrap_or(i64::MAX);
+    set(conn, "journal_size_limit", room).map_err(fail)?;
+    if tables == 0 {
+        let tx = conn.unchecked_transaction().map_err(fail)?;
+        tx.execute_batch(SCHEMA).map_err(fail)?;
+        set(&tx, "application_id", APPLICATION_ID).map_err(fail)?;
+        set(&tx, "user_version", VERSION).map_err(fail)?;
+        tx.commit().map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Reads the file through, unless it is too large to do that at every start.
+fn check(conn: &Connection, path: &Path) -> Result<(), RingError> {
+    let fail = |error| classify(path, error);
+    if pragma(conn, "page_count").map_err(fail)? * PAGE_BYTES > CHECK_BYTES_MAX {
+        return Ok(());
+    }
+    let verdict: String =
+        conn.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(fail)?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    // One line, printable: it quotes what it found.
+    let what = agentmon_core::name::printable(verdict.as_bytes(), 200);
+    Err(RingError::Damaged { path: path.to_owned(), what })
+}
+
+fn kept(conn: &Connection) -> rusqlite::Result<Kept> {
+    let mut kept = Kept::default();
+    let mut query = conn.prepare("SELECT name, value FROM counters LIMIT ?")?;
+    let limit = i64::try_from(COUNTERS_MAX).unwrap_or(i64::MAX);
+    for row in query.query_map([limit], |r| Ok((r.get(0)?, number(r, 1)?)))? {
+        let (name, value) = row?;
+        kept.counters.insert(name, value);
+    }
+    let mut query = conn.prepare("SELECT key, value FROM checkpoints")?;
+    for row in query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))? {
+        let (key, value) = row?;
+        kept.checkpoints.insert(key, value);
+    }
+    Ok(kept)
+}
+
+fn epochs(conn: &Connection) -> rusqlite::Result<VecDeque<(u64, u64)>> {
+    let mut query = conn.prepare("SELECT first_seq, epoch FROM epochs ORDER BY first_seq")?;
+    let rows = query.query_map([], |r| Ok((number(r, 0)?, number(r, 1)?)))?;
+    rows.collect()
+}
+
+/// 64 random bits: 2^32 openings until two are equal by chance.
+fn random_epoch(path: &Path) -> Result<u64, RingError> {
+    let mut bytes = [0; 8];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|e| RingError::Io { path: path.to_owned(), what: format!("/dev/urandom: {e}") })?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+// --- pieces of transactions ----------------------------------------------------------------
+
+fn insert_events(tx: &Transaction<'_>, mut next: u64, events: &[&[u8]]) -> rusqlite::Result<u64> {
+    let mut insert = tx.prepare("INSERT INTO events VALUES (?, ?)")?;
+    for event in events {
+        insert.execute(params![signed(next), event])?;
+        next += 1;
+    }
+    Ok(next)
+}
+
+/// Deletes the run `first..=through`; that it was complete is checked by the way.
+fn delete_through(
+    tx: &Transaction<'_>,
+    first: u64,
+    through: u64,
+) -> rusqlite::Result<Result<(), RingError>> {
+    let deleted = tx.execute("DELETE FROM events WHERE seq <= ?", [signed(through)])?;
+    if deleted as u64 == through + 1 - first {
+        return Ok(Ok(()));
+    }
+    let path = tx.path().map(PathBuf::from).unwrap_or_default();
+    Ok(Err(RingError::Damaged { path, what: "events are missing".to_owned() }))
+}
+
+/// Forgets the lives of the ring whose last event is before `first`.
+fn forget_epochs(
+    tx: &Transaction<'_>,
+    epochs: &mut VecDeque<(u64, u64)>,
+    first: u64,
+) -> rusqlite::Result<()> {
+    let mut forgotten = false;
+    while epochs.get(1).is_some_and(|(next_life, _)| *next_life <= first) {
+        epochs.pop_front();
+        forgotten = true;
+    }
+    if let (true, Some((oldest, _))) = (forgotten, epochs.front()) {
+        tx.execute("DELETE FROM epochs WHERE first_seq < ?", [signed(*oldest)])?;
+    }
+    Ok(())
+}
+
+fn with_totals(counters: &BTreeMap<String, u64>, totals: &Totals) -> BTreeMap<String, u64> {
+    let mut all = counters.clone();
+    all.extend(totals.named().map(|(name, value)| (name.to_owned(), value)));
+    all
+}
+
+fn write_counters(
+    tx: &Transaction<'_>,
+    counters: &BTreeMap<String, u64>,
+    written: &BTreeMap<String, u64>,
+) -> rusqlite::Result<()> {
+    let mut put = tx.prepare("INSERT OR REPLACE INTO counters VALUES (?, ?)")?;
+    for (name, value) in counters.iter().take(COUNTERS_MAX) {
+        if written.get(name) != Some(value) {
+            put.execute(params![name, signed(*value)])?;
+        }
+    }
+    Ok(())
+}
+
+fn write_places(tx: &Transaction<'_>, places: &Places, written: &Places) -> rusqlite::Result<()> {
+    let mut put = tx.prepare("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)")?;
+    for (key, value) in places {
+        if written.get(key) != Some(value) {
+            put.execute(params![key, value])?;
+        }
+    }
+    Ok(())
+}
+
+// --- sizes ---------------------------------------------------------------------------------
+
+fn pages(bytes_max: u64) -> u64 {
+    bytes_max.saturating_sub(WAL_ROOM_BYTES) / PAGE_BYTES
+}
+
+/// Bytes of page an event takes: SQLite packs whole cells (payload, two varints, a 2-byte
+/// pointer) into a leaf; a cell that does not fit goes on in overflow pages of its own.
+fn cost(event: &[u8]) -> u64 {
+    const LEAF_BYTES: u64 = 4_084;
+    let cell = event.len() as u64 + 16;
+    match LEAF_BYTES.checked_div(cell) {
+        Some(per_page @ 1..) => PAGE_BYTES / per_page,
+        _ => (cell / LEAF_BYTES + 2) * PAGE_BYTES,
+    }
+}
+
+/// Pages these events take, and some for the tree above them and the small tables.
+fn pages_for(events: &[&[u8]]) -> u64 {
+    events.iter().map(|e| cost(e)).sum::<u64>() / PAGE_BYTES + 8
+}
+
+/// How many of the oldest to leave out so that the others take at most `pages_max`.
+fn skip_to_fit(events: &[&[u8]], pages_max: u64) -> usize {
+    let mut room = pages_max.saturating_sub(8) * PAGE_BYTES;
+    let kept = events.iter().rev().take_while(|event| {
+        let left = room.checked_sub(cost(event));
+        room = left.unwrap_or(0);
+        left.is_some()
+    });
+    events.len() - kept.count()
+}
+
+// --- SQLite --------------------------------------------------------------------------------
+
+fn set(conn: &Connection, name: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+    conn.pragma_update_and_check(None, name, value, |_| Ok(())).optional().map(drop)
+}
+
+fn set_pages_max(conn: &Connection, pages: u64) -> rusqlite::Result<()> {
+    set(conn, "max_page_count", signed(pages))
+}
+
+/// Copies the log into the file and empties it.
+fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+fn pragma(conn: &Connection, name: &str) -> rusqlite::Result<u64> {
+    conn.pragma_query_value(None, name, |row| number(row, 0))
+}
+
+/// SQLite's integers are signed; ours use all 64 bits (epochs are random).
+const fn signed(n: u64) -> i64 {
+    n.cast_signed()
+}
+
+fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+fn classify(path: &Path, error: rusqlite::Error) -> RingError {
+    let path = path.to_owned();
+    let what = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => RingError::DiskFull { path },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => RingError::InUse { path },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            RingError::Damaged { path, what }
+        }
+        // A column of another type than we wrote, a table that is gone: not what it was.
+        None if matches!(error, rusqlite::Error::InvalidColumnType(..)) => {
+            RingError::Damaged { path, what }
+        }
+        _ if what.starts_with("no such ") => RingError::Damaged { path, what },
+        _ => RingError::Io { path, what },
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// As if somebody else had filled the disk: the file cannot grow.
+    pub(super) fn choke(&self, on: bool) {
+        let now = pragma(&self.conn, "page_count").unwrap();
+        set_pages_max(&self.conn, if on { now } else { self.pages_max }).unwrap();
+    }
+    pub(super) fn execute(&self, sql: &str) {
+        self.conn.execute_batch(sql).unwrap();
+    }
+}
