@@ -5,10 +5,22 @@
 //! thread) -> `ring` (SQLite) -> `forward` (one thread) -> hub. `supervisor` starts
 //! and restarts them; [`counters`] says what was lost and why.
 
+pub mod cli;
 pub mod collect;
+pub mod config;
 pub mod counters;
+pub mod forward;
+pub mod join;
+pub mod lists;
 pub mod localtime;
+pub mod logging;
 pub mod netlink;
+pub mod pipeline;
+pub mod ratelimit;
 pub mod ring;
+pub mod show;
+pub mod status;
+pub mod supervisor;
 pub mod sys;
 pub mod tail;
+pub mod wake;

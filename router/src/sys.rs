@@ -95,6 +95,78 @@ pub fn interface_name(index: u32) -> Option<String> {
     Some(agentmon_core::name::printable(text.to_bytes(), libc::IF_NAMESIZE))
 }
 
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP.
+    Reload,
+}
+
+/// SIGTERM, SIGINT and SIGHUP as a set.
+fn signals() -> libc::sigset_t {
+    // SAFETY: sigset_t is plain data that sigemptyset fills in; the calls only write to it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        set
+    }
+}
+
+/// Blocks those signals on this thread and all it starts from now on; [`wait_signal`]
+/// receives them.
+///
+/// # Errors
+/// What `pthread_sigmask` says.
+pub fn block_signals() -> io::Result<()> {
+    let set = signals();
+    // SAFETY: the set lives across the call; the old mask is not asked for.
+    let error =
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// Waits for one of those signals, at most `timeout`.
+///
+/// # Errors
+/// What `sigtimedwait` says.
+pub fn wait_signal(timeout: Duration) -> io::Result<Option<Signal>> {
+    let set = signals();
+    // The largest waits are hours; the casts cannot lose anything.
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
+    };
+    // SAFETY: set and timeout live across the call; the details are not asked for.
+    let signal =
+        unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const timeout) };
+    match signal {
+        libc::SIGHUP => Ok(Some(Signal::Reload)),
+        libc::SIGTERM | libc::SIGINT => Ok(Some(Signal::Stop)),
+        _ => {
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EINTR) => Ok(None),
+                _ => Err(error),
+            }
+        }
+    }
+}
+
+/// glibc gives each thread its own 64 MiB arena; two are enough for a few quiet threads and
+/// keep the resident size small. Nothing to do with other C libraries.
+pub fn limit_memory_arenas() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt only sets a number; called before any thread is started.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

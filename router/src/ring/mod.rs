@@ -220,10 +220,11 @@ struct Totals {
     disk_full: u64,
     io: u64,
     damaged: u64,
+    refused: u64,
 }
 
 impl Totals {
-    const NAMES: [&'static str; 7] = [
+    const NAMES: [&'static str; 8] = [
         "accepted",
         "acked",
         "drop.ring.evicted",
@@ -231,11 +232,12 @@ impl Totals {
         "drop.ring.disk_full",
         "drop.ring.io",
         "drop.ring.damaged",
+        "drop.ring.refused",
     ];
 
-    const fn values(&self) -> [u64; 7] {
+    const fn values(&self) -> [u64; 8] {
         let t = self;
-        [t.accepted, t.acked, t.evicted, t.too_large, t.disk_full, t.io, t.damaged]
+        [t.accepted, t.acked, t.evicted, t.too_large, t.disk_full, t.io, t.damaged, t.refused]
     }
 
     fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
@@ -248,12 +250,13 @@ impl Totals {
 
     fn load(counters: &BTreeMap<String, u64>) -> Self {
         let get = |name| counters.get(name).copied().unwrap_or(0);
-        let [accepted, acked, evicted, too_large, disk_full, io, damaged] = Self::NAMES.map(get);
-        Self { accepted, acked, evicted, too_large, disk_full, io, damaged }
+        let [accepted, acked, evicted, too_large, disk_full, io, damaged, refused] =
+            Self::NAMES.map(get);
+        Self { accepted, acked, evicted, too_large, disk_full, io, damaged, refused }
     }
 
     const fn dropped(&self) -> u64 {
-        self.evicted + self.too_large + self.disk_full + self.io + self.damaged
+        self.evicted + self.too_large + self.disk_full + self.io + self.damaged + self.refused
     }
 
     /// Makes the account agree with what is really in the file. They differ only where a
@@ -352,6 +355,16 @@ impl Ring {
         // Giving space back is a courtesy: the acknowledgement stands without it.
         drop(self.with_store(&mut inner, |store, _, _| store.shrink_when_empty()));
         Ok(())
+    }
+
+    /// Deletes the one event `seq` of `epoch`, which must be the oldest: the hub will never
+    /// take it. Counted as dropped.
+    ///
+    /// # Errors
+    /// [`RingError::DiskFull`], [`RingError::Io`]: it is still there.
+    pub fn refuse(&self, epoch: u64, seq: u64) -> Result<(), RingError> {
+        let mut inner = self.lock();
+        self.with_store(&mut inner, |store, totals, _| store.refuse(epoch, seq, totals))
     }
 
     /// Every collector's latest checkpoint.

@@ -266,6 +266,24 @@ impl Store {
         }
     }
 
+    /// Deletes the oldest event, if it is the one that is meant.
+    pub(super) fn refuse(
+        &mut self,
+        epoch: u64,
+        seq: u64,
+        totals: &mut Totals,
+    ) -> Result<(), RingError> {
+        self.settle(totals)?;
+        let is_oldest = seq == self.first && self.pending() > 0;
+        if is_oldest && self.epoch_at(seq).is_some_and(|(life, _)| life == epoch) {
+            let mut after = *totals;
+            after.refused += 1;
+            self.delete_oldest(1, &after)?;
+            *totals = after;
+        }
+        Ok(())
+    }
+
     /// Deletes what is acknowledged, in steps that keep the log small.
     pub(super) fn settle(&mut self, totals: &mut Totals) -> Result<(), RingError> {
         while self.first <= self.acked_through && self.first < self.next {

@@ -1,0 +1,49 @@
+//! `check`: is the configuration right? Opens and binds nothing.
+
+use super::args::Args;
+use super::{Io, Outcome, Result, config_path};
+use crate::config::{Config, DEFAULT_PATH};
+use crate::{join, lists};
+
+pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
+    if args.flag("--print-default") {
+        args.done()?;
+        io.out.write_all(Config::default().to_toml()?.as_bytes())?;
+        return Ok(Outcome::Fine);
+    }
+    let path = config_path(&mut args)?;
+    args.done()?;
+    let config = match &path {
+        None => {
+            writeln!(io.out, "{DEFAULT_PATH}: not there; the defaults are in force")?;
+            Config::default()
+        }
+        Some(path) => match Config::load(path) {
+            Ok(config) => {
+                writeln!(io.out, "{}: ok", path.display())?;
+                config
+            }
+            Err(error) => {
+                writeln!(io.out, "{error}")?;
+                return Ok(Outcome::Found);
+            }
+        },
+    };
+    let mut outcome = Outcome::Fine;
+    let config = config.resolved();
+    if let Err(error) = lists::load(&config.tier0) {
+        writeln!(io.out, "{error:#}")?;
+        outcome = Outcome::Found;
+    }
+    if config.forward.enabled {
+        match join::load(&config.forward.identity) {
+            Ok(Some(join)) => writeln!(io.out, "hub: {} (as {})", join.url, join.name)?,
+            Ok(None) => writeln!(io.out, "hub: not joined yet; see agentmon-router help join")?,
+            Err(error) => {
+                writeln!(io.out, "{error}")?;
+                outcome = Outcome::Found;
+            }
+        }
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,149 @@
+//! Help texts: every command with an example.
+
+use super::{Io, Outcome, Result, shown};
+
+const OVERVIEW: &str = "\
+agentmon-router watches a router's connections, DNS and firewall, checks them on the
+spot, and sends them to an agentmon hub.
+
+Usage: agentmon-router COMMAND [OPTION]...
+
+Commands:
+  run          watch and forward until stopped (what the service runs)
+  join         learn which hub to send to, from the line `agentmon enroll` printed
+  status       what runs, what waits, what was lost and why
+  tail         the last events, and those to come
+  score        what the block lists and the DGA check say about names
+  check        is the configuration right, and the kernel ready?
+  completions  completions for bash, zsh or fish
+  help         this, or more about one command
+
+Options of all commands:
+  --config FILE  another configuration than /etc/agentmon/router.toml
+  --help         help about a command
+  --version      the version
+
+Exit codes: 0 fine, 1 a problem was found (check, score), 2 it failed.
+Environment: AGENTMON_LOG=info,forward=debug overrides the levels of the log.
+";
+
+const COMMANDS: [(&str, &str); 8] = [
+    (
+        "run",
+        "\
+Usage: agentmon-router run [--config FILE]
+
+Watches and forwards until SIGTERM or SIGINT. SIGHUP reads the configuration again, as
+one step: a bad one is refused with a log line, and the old one stays in force.
+
+Example:
+  agentmon-router run --config ./router.toml
+",
+    ),
+    (
+        "join",
+        "\
+Usage: agentmon-router join [--file PATH] [--config FILE] [--offline]
+
+Reads a join line from standard input or a file (never from the command line, where
+other users could see it), asks the hub whether it is good, and keeps it. A router that
+runs takes it over within seconds.
+
+  --file PATH  where the line is
+  --offline    keep it without asking the hub
+
+Examples:
+  agentmon-router join < join.txt
+  ssh hub agentmon enroll attic-router | ssh router agentmon-router join
+",
+    ),
+    (
+        "status",
+        "\
+Usage: agentmon-router status [--json] [--config FILE]
+
+What a running router does: collectors, ring, hub, losses. Exit code 2 when none runs.
+
+Examples:
+  agentmon-router status
+  agentmon-router status --json | jq .ring.pending
+",
+    ),
+    (
+        "tail",
+        "\
+Usage: agentmon-router tail [--last N] [--follow] [--json] [--config FILE]
+
+The last events of a running router, at most 512.
+
+  --last N   how many of the past (20)
+  --follow   go on with those to come
+  --json     one JSON object per line, as the replay collector reads
+
+Examples:
+  agentmon-router tail --last 100
+  agentmon-router tail --follow --json >> events.ndjson
+",
+    ),
+    (
+        "score",
+        "\
+Usage: agentmon-router score NAME... [--json] [--config FILE]
+
+What the block lists and the check for generated names say about each name, and why.
+Needs no running router. Exit code 1 when a name is bad.
+
+Example:
+  agentmon-router score www.example.com xjwqkzvbtrpf.example
+",
+    ),
+    (
+        "check",
+        "\
+Usage: agentmon-router check [--config FILE] [--print-default]
+
+Reads the configuration and everything it names, opens and binds nothing, and says what
+is wrong, with file, line and key; then what the kernel lacks. Exit code 1 when
+something is wrong.
+
+  --print-default  the default configuration as TOML
+
+Example:
+  agentmon-router check --config ./router.toml
+",
+    ),
+    (
+        "completions",
+        "\
+Usage: agentmon-router completions bash|zsh|fish
+
+Example:
+  agentmon-router completions bash > /etc/bash_completion.d/agentmon-router
+",
+    ),
+    ("help", "Usage: agentmon-router help [COMMAND]\n\nExample:\n  agentmon-router help join\n"),
+];
+
+/// The names of all commands.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|(name, _)| *name)
+}
+
+/// All commands: to standard output when asked for, as an error when not.
+pub(super) fn overview(io: &mut Io<'_>, asked: bool) -> Result {
+    if asked {
+        io.out.write_all(OVERVIEW.as_bytes())?;
+        return Ok(Outcome::Fine);
+    }
+    io.err.write_all(OVERVIEW.as_bytes())?;
+    anyhow::bail!("a command is missing")
+}
+
+/// One command.
+pub(super) fn command(name: &str, io: &mut Io<'_>) -> Result {
+    let Some((_, text)) = COMMANDS.iter().find(|(known, _)| *known == name) else {
+        anyhow::bail!("no command `{}`; see agentmon-router --help", shown(name));
+    };
+    io.out.write_all(text.as_bytes())?;
+    Ok(Outcome::Fine)
+}

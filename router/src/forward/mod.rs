@@ -1,0 +1,470 @@
+//! From the ring to the hub: one thread, one request at a time.
+//!
+//! In: the ring, and a bell that the pipeline rings after each commit. Out: batches by
+//! HTTPS; what the hub acknowledges is deleted, nothing else. With every batch goes the
+//! sensor's health; an idle sensor sends health alone every [`Config::health_seconds`].
+//!
+//! Invariants: C2 (deleted only after an acknowledgement of this very epoch, and never
+//! beyond what was sent); a hub that is away costs ring space and one attempt a minute.
+//!
+//! Budget: a batch of at most [`Config::batch_bytes`] before compression, held about three
+//! times while it is encoded: 2 MiB.
+
+pub mod backoff;
+pub mod client;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use agentmon_core::time::{Clock, Mono};
+use agentmon_core::wire::{self, Batch, Health};
+use serde::{Deserialize, Serialize};
+
+use crate::collect::Stop;
+use crate::counters::{Counter, Counters};
+use crate::join::{self, Join};
+use crate::ratelimit::LogLimit;
+use crate::ring::{Peeked, Ring};
+use crate::wake::Wake;
+use backoff::Backoff;
+use client::{HubClient, Refusal, Timeouts};
+
+/// How often to look for an identity while there is none, or for a new one.
+const IDENTITY_EVERY: Duration = Duration::from_secs(2);
+/// Wait after the hub refused the token or the version: only a person can help.
+const REFUSED_WAIT: Duration = Duration::from_secs(60);
+/// How long an orderly stop may go on sending.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Settings of the forwarder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether events are sent to a hub. Without one the ring keeps the newest.
+    pub enabled: bool,
+    /// What `agentmon-router join` wrote. Empty: `identity.json` in the state directory.
+    pub identity: PathBuf,
+    /// Most events in one batch.
+    pub batch_events: usize,
+    /// Most bytes of a batch before compression.
+    pub batch_bytes: usize,
+    /// An idle sensor reports its health this often, in seconds.
+    pub health_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        // 5,000 flow records are about 450 KB: one request a second carries a home, and a
+        // backlog goes at 100,000 events a second on a LAN.
+        Self {
+            enabled: true,
+            identity: PathBuf::new(),
+            batch_events: 5_000,
+            batch_bytes: 512 * 1024,
+            health_seconds: 30,
+        }
+    }
+}
+
+impl Config {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// The key below `[forward]` and what is allowed.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        let events_max = wire::BATCH_EVENTS_MAX;
+        // Room for health and framing beside the events.
+        let bytes_max = wire::BATCH_BYTES_MAX / 2;
+        if !(1..=events_max).contains(&self.batch_events) {
+            return Err(("batch_events", format!("want 1 to {events_max}")));
+        }
+        if !(wire::EVENT_BYTES_MAX..=bytes_max).contains(&self.batch_bytes) {
+            return Err(("batch_bytes", format!("want {} to {bytes_max}", wire::EVENT_BYTES_MAX)));
+        }
+        if !(1..=3_600).contains(&self.health_seconds) {
+            return Err(("health_seconds", "want 1 to 3600".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// What `status` says about the connection to the hub.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ForwardStatus {
+    /// The hub's URL, once joined.
+    pub url: Option<String>,
+    /// The name the hub knows this sensor by.
+    pub sensor: Option<String>,
+    /// One line: `connected`, or what is wrong and when the next attempt is.
+    pub state: String,
+    /// The last attempt worked.
+    pub connected: bool,
+    /// Seconds since the hub last acknowledged something; `None`: never.
+    pub last_ack_seconds: Option<u64>,
+}
+
+/// What the forwarder works with.
+pub struct Parts {
+    /// Where events wait.
+    pub ring: Arc<Ring>,
+    /// Rung after each commit, and to stop.
+    pub wake: Arc<Wake>,
+    /// When to end.
+    pub stop: Stop,
+    /// Both clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The program's counters.
+    pub counters: Counters,
+    /// The collectors' names and states, for the health report.
+    pub collectors: Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
+}
+
+/// The forwarder as other threads see it.
+#[derive(Debug)]
+pub struct Shared {
+    target: Mutex<Target>,
+    status: Mutex<(ForwardStatus, Option<Mono>)>,
+}
+
+/// The configuration in force; a change is noticed by its number.
+#[derive(Debug)]
+struct Target {
+    config: Config,
+    generation: u64,
+}
+
+impl Shared {
+    /// `config.identity` must be a full path.
+    #[must_use]
+    pub fn new(config: Config) -> Arc<Self> {
+        let target = Mutex::new(Target { config, generation: 1 });
+        Arc::new(Self { target, status: Mutex::default() })
+    }
+
+    /// Another configuration from the next request on.
+    pub fn reconfigure(&self, config: Config) {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if target.config != config {
+            *target = Target { config, generation: target.generation + 1 };
+        }
+    }
+
+    /// The state now.
+    #[must_use]
+    pub fn status(&self, now: Mono) -> ForwardStatus {
+        let locked = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut status, acked) = locked.clone();
+        status.last_ack_seconds = acked.map(|at| now.since(at).as_secs());
+        status
+    }
+
+    fn note(&self, change: impl FnOnce(&mut ForwardStatus, &mut Option<Mono>)) {
+        let mut locked = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let (status, acked) = &mut *locked;
+        change(status, acked);
+    }
+}
+
+/// The thread's own state.
+pub struct Forwarder {
+    parts: Parts,
+    shared: Arc<Shared>,
+    config: Config,
+    generation: u64,
+    hub: Option<Hub>,
+    identity_seen: Option<(SystemTime, u64)>,
+    backoff: Backoff,
+    /// Halved when the hub finds batches too large; grows again with success.
+    events_max: usize,
+    not_before: Mono,
+    next_health: Mono,
+    limit: LogLimit,
+    count: Counts,
+}
+
+struct Hub {
+    client: HubClient,
+    url: String,
+}
+
+struct Counts {
+    batches: Counter,
+    events: Counter,
+    bytes: Counter,
+    failures: Counter,
+}
+
+impl Forwarder {
+    /// Not yet sending.
+    #[must_use]
+    pub fn new(parts: Parts, shared: Arc<Shared>) -> Self {
+        let counter = |name| parts.counters.counter(name);
+        let count = Counts {
+            batches: counter("forward.batches"),
+            events: counter("forward.events"),
+            bytes: counter("forward.bytes"),
+            failures: counter("forward.failures"),
+        };
+        Self {
+            backoff: Backoff::new(parts.ring.status().epoch),
+            parts,
+            shared,
+            config: Config::default(),
+            generation: 0,
+            hub: None,
+            identity_seen: None,
+            events_max: 1,
+            not_before: Mono::default(),
+            next_health: Mono::default(),
+            limit: LogLimit::default(),
+            count,
+        }
+    }
+
+    /// Sends until asked to stop; then, when the hub is there, what is still waiting.
+    pub fn run(&mut self) {
+        while !self.parts.stop.is_set() {
+            let pause = self.step();
+            if !pause.is_zero() {
+                self.parts.wake.wait(pause);
+            }
+        }
+        let end = self.now().plus(LAST_WORDS);
+        while self.now() < end && self.is_connected() && self.has_waiting() {
+            self.step();
+        }
+    }
+
+    /// One look at the world: sends at most one batch, and says how long there is nothing
+    /// to do unless the bell rings.
+    fn step(&mut self) -> Duration {
+        self.take_config();
+        if !self.config.enabled {
+            self.state("off (forward.enabled = false)", false);
+            return Duration::from_secs(3600);
+        }
+        self.take_identity();
+        let now = self.now();
+        if now < self.not_before {
+            return self.not_before.since(now).min(IDENTITY_EVERY);
+        }
+        if self.hub.is_none() {
+            return IDENTITY_EVERY;
+        }
+        let waiting = match self.parts.ring.peek(self.events_max, self.config.batch_bytes) {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                self.complain("ring", &format!("cannot read the ring: {error}"));
+                return IDENTITY_EVERY;
+            }
+        };
+        if waiting.is_none() && now < self.next_health {
+            return self.next_health.since(now).min(Duration::from_secs(3600));
+        }
+        self.send(waiting);
+        Duration::ZERO
+    }
+
+    fn send(&mut self, waiting: Option<Peeked>) {
+        let Some(hub) = &self.hub else { return };
+        let batch = self.batch(waiting);
+        let sent = batch.events.len();
+        let result = match wire::encode_batch(&batch) {
+            Ok(body) => hub.client.ingest(&body).map(|ack| (ack, body.len())),
+            Err(wire::WireError::TooLarge { .. }) => Err(Refusal::TooLarge),
+            Err(error) => Err(Refusal::Other(error.to_string())),
+        };
+        match result {
+            Ok((ack, bytes)) => {
+                self.count.bytes.add(bytes as u64);
+                self.acknowledged(&batch, ack);
+            }
+            Err(refusal) => self.refused(&refusal, sent, &batch),
+        }
+    }
+
+    fn batch(&self, waiting: Option<Peeked>) -> Batch {
+        let ring = self.parts.ring.status();
+        let peeked =
+            waiting.unwrap_or(Peeked { epoch: ring.epoch, first_seq: 0, events: Vec::new() });
+        let mut counters: Vec<_> = self.parts.counters.snapshot().into_iter().collect();
+        counters.truncate(wire::COUNTERS_MAX);
+        Batch {
+            epoch: peeked.epoch,
+            first_seq: peeked.first_seq,
+            events: peeked.events,
+            health: Health {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                counters,
+                pending: ring.pending,
+                ring_bytes: ring.bytes,
+                collectors: (self.parts.collectors)(),
+            },
+            sent: self.parts.clock.wall(),
+        }
+    }
+
+    fn acknowledged(&mut self, batch: &Batch, ack: client::Ack) {
+        let now = self.now();
+        if let Some(last) = batch.last_seq() {
+            if ack.epoch != batch.epoch || ack.acked > last || ack.acked < batch.first_seq {
+                let why = format!(
+                    "sent {}..={last} of epoch {:x}, it acknowledges {} of {:x}",
+                    batch.first_seq, batch.epoch, ack.acked, ack.epoch
+                );
+                self.refused(&Refusal::Other(why), batch.events.len(), batch);
+                return;
+            }
+            if let Err(error) = self.parts.ring.ack(ack.epoch, ack.acked) {
+                // Not lost and not sent again: the ring deletes them when it can.
+                self.complain("ack", &format!("acknowledged events stay in the ring: {error}"));
+            }
+            self.count.events.add(ack.acked + 1 - batch.first_seq);
+        }
+        self.count.batches.inc();
+        if self.backoff.failures() > 0 || !self.is_connected() {
+            tracing::info!("connected to {}", self.url());
+        }
+        self.backoff.reset();
+        self.events_max = self.config.batch_events.min(self.events_max.saturating_mul(2));
+        self.next_health = now.plus(Duration::from_secs(self.config.health_seconds));
+        self.shared.note(|status, acked| {
+            "connected".clone_into(&mut status.state);
+            status.connected = true;
+            *acked = Some(now);
+        });
+    }
+
+    fn refused(&mut self, refusal: &Refusal, sent: usize, batch: &Batch) {
+        self.count.failures.inc();
+        let wait = match refusal {
+            Refusal::TooLarge if sent > 1 => {
+                self.events_max = (sent / 2).max(1);
+                return;
+            }
+            Refusal::TooLarge if sent == 1 => {
+                self.drop_oversized(batch);
+                return;
+            }
+            Refusal::Token(_) | Refusal::Version(_) => self.backoff.about(REFUSED_WAIT),
+            Refusal::Busy { after: Some(after), .. } => {
+                self.backoff.after_failure().max(self.backoff.about(*after))
+            }
+            _ => self.backoff.after_failure(),
+        };
+        self.not_before = self.now().plus(wait);
+        let clock = self.parts.clock.wall();
+        let unset = if clock.is_plausible() {
+            String::new()
+        } else {
+            format!("; this machine's clock says {clock}, certificates need the real time")
+        };
+        let line = format!("{refusal}{unset}");
+        self.state(&format!("{line}; next attempt within {} s", wait.as_secs() + 1), false);
+        self.complain("hub", &format!("{}: {line}; events wait in the ring", self.url()));
+    }
+
+    /// One event alone that the hub finds too large would block all others for ever.
+    fn drop_oversized(&mut self, batch: &Batch) {
+        self.complain("too-large", "the hub finds a single event too large; it is dropped");
+        if let Err(error) = self.parts.ring.refuse(batch.epoch, batch.first_seq) {
+            self.complain("ack", &format!("a dropped event stays in the ring: {error}"));
+        }
+    }
+
+    /// Takes over a changed configuration; everything is tried again at once.
+    fn take_config(&mut self) {
+        let target = self.shared.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if target.generation == self.generation {
+            return;
+        }
+        self.generation = target.generation;
+        self.config = target.config.clone();
+        drop(target);
+        self.hub = None;
+        self.identity_seen = None;
+        self.events_max = self.config.batch_events;
+        self.not_before = self.now();
+        self.next_health = self.now();
+    }
+
+    /// Reads the identity file when it is new or changed: joining needs no restart.
+    fn take_identity(&mut self) {
+        let seen = stamp(&self.config.identity);
+        if seen == self.identity_seen && (self.hub.is_some() || seen.is_some()) {
+            return;
+        }
+        self.identity_seen = seen;
+        let path = &self.config.identity;
+        let loaded = join::load(path).map_err(|error| error.to_string());
+        let hub = loaded.and_then(|found| found.map(|join| Hub::new(&join)).transpose());
+        match hub {
+            Ok(Some((hub, sensor))) => {
+                self.shared.note(|status, _| {
+                    status.url = Some(hub.url.clone());
+                    status.sensor = Some(sensor);
+                    "connecting".clone_into(&mut status.state);
+                    status.connected = false;
+                });
+                self.hub = Some(hub);
+                self.backoff.reset();
+                self.not_before = self.now();
+                self.next_health = self.now();
+            }
+            Ok(None) => {
+                self.hub = None;
+                let line =
+                    format!("not joined ({} is missing): agentmon-router join", path.display());
+                self.state(&line, false);
+            }
+            Err(error) => {
+                self.hub = None;
+                self.complain("identity", &error);
+                self.state(&error, false);
+            }
+        }
+    }
+
+    fn state(&self, line: &str, connected: bool) {
+        self.shared.note(|status, _| {
+            line.clone_into(&mut status.state);
+            status.connected = connected;
+        });
+    }
+
+    fn complain(&self, cause: &'static str, line: &str) {
+        if let Some(more) = self.limit.allow(cause, self.now()) {
+            tracing::warn!("{line}{more}");
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.shared.status(self.now()).connected
+    }
+    fn has_waiting(&self) -> bool {
+        matches!(self.parts.ring.peek(1, 1), Ok(Some(_)))
+    }
+    fn url(&self) -> &str {
+        self.hub.as_ref().map_or("hub", |hub| &hub.url)
+    }
+    fn now(&self) -> Mono {
+        self.parts.clock.mono()
+    }
+}
+
+impl Hub {
+    fn new(join: &Join) -> Result<(Self, String), String> {
+        let client = HubClient::new(join, Timeouts::default())?;
+        Ok((Self { client, url: join.url.clone() }, join.name.clone()))
+    }
+}
+
+/// Tells two versions of a file apart; `None`: not there.
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.modified().ok()?, meta.ino()))
+}

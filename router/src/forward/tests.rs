@@ -1,0 +1,1 @@
+//! The forwarder against a small TLS server.

@@ -1,0 +1,199 @@
+//! One thread per collector: starts it, restores its checkpoint, starts it again when it
+//! fails.
+//!
+//! A collector that returns an error, or panics, is started again after 1, 2, 4 ... 60
+//! seconds; a minute of health starts the count anew. After a panic it is made anew and
+//! goes on from its last committed checkpoint. Its state line says what is wrong.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Core;
+use crate::collect::{
+    Collector, Context, State, Stop, conntrack, dnsmasq_log, firewall, leases, neighbours,
+    passive_dns, replay,
+};
+use crate::config::CollectConfig;
+
+/// Longest pause between two attempts.
+const PAUSE_MOST: Duration = Duration::from_secs(60);
+/// A run this long starts the count of failures anew.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// How long a collector may take to notice that it should stop.
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// How long to wait for what a collector delivered to be committed.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A collector that should run.
+pub(super) struct Wanted {
+    pub(super) name: &'static str,
+    /// Its settings as text: a change means a restart.
+    settings: String,
+    make: Box<dyn Fn() -> Box<dyn Collector> + Send>,
+}
+
+/// A collector that runs.
+pub(super) struct Running {
+    pub(super) name: &'static str,
+    settings: String,
+    pub(super) state: State,
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The collectors that are switched on, in the order of the data path.
+pub(super) fn wanted(config: &CollectConfig) -> Vec<Wanted> {
+    let all = [
+        one("conntrack", &config.conntrack, config.conntrack.enabled, conntrack::Source::new),
+        one("firewall", &config.firewall, config.firewall.enabled, firewall::Source::new),
+        one(
+            "passive-dns",
+            &config.passive_dns,
+            config.passive_dns.enabled,
+            passive_dns::Source::new,
+        ),
+        one(
+            "dnsmasq-log",
+            &config.dnsmasq_log,
+            config.dnsmasq_log.enabled,
+            dnsmasq_log::Source::new,
+        ),
+        one("leases", &config.leases, config.leases.enabled, leases::Source::new),
+        one("neighbours", &config.neighbours, config.neighbours.enabled, neighbours::Source::new),
+        one("replay", &config.replay, config.replay.enabled, replay::Source::new),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn one<C, S>(name: &'static str, config: &C, enabled: bool, new: fn(C) -> S) -> Option<Wanted>
+where
+    C: Clone + Serialize + Send + 'static,
+    S: Collector + 'static,
+{
+    let config = config.clone();
+    enabled.then(|| Wanted {
+        name,
+        settings: serde_json::to_string(&config).unwrap_or_default(),
+        make: Box::new(move || Box::new(new(config.clone()))),
+    })
+}
+
+impl Running {
+    /// Whether it already runs with these very settings.
+    pub(super) fn is(&self, wanted: &Wanted) -> bool {
+        self.name == wanted.name && self.settings == wanted.settings
+    }
+
+    /// Asks it to stop, without waiting.
+    pub(super) fn ask_to_stop(&self) {
+        self.stop.stop();
+    }
+
+    /// Waits until it has stopped; one that hangs in a system call is left behind, since it
+    /// can do no more harm than hold its thread.
+    pub(super) fn wait(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && !super::join_within(thread, STOP_PATIENCE)
+        {
+            tracing::error!("{}: does not stop; left behind", self.name);
+        }
+    }
+}
+
+/// Starts a collector on its own thread.
+pub(super) fn start(wanted: Wanted, core: &Arc<Core>) -> anyhow::Result<Running> {
+    let Wanted { name, settings, make } = wanted;
+    let state = State::default();
+    state.set("starting");
+    let stop = Stop::default();
+    let context = Context {
+        outbox: core.outbox(),
+        stop: stop.clone(),
+        clock: Arc::clone(&core.clock),
+        counters: core.counters.clone(),
+        state: state.clone(),
+    };
+    let core = Arc::clone(core);
+    let thread = super::spawn(name, move || supervise(make.as_ref(), &context, &core))?;
+    Ok(Running { name, settings, state, stop, thread: Some(thread) })
+}
+
+fn supervise(make: &dyn Fn() -> Box<dyn Collector>, context: &Context, core: &Core) {
+    let mut collector = restored(make, core);
+    let mut failures = 0u32;
+    while !context.stop.is_set() {
+        let begun = context.clock.mono();
+        let outcome = catch_unwind(AssertUnwindSafe(|| collector.run(context)));
+        if context.stop.is_set() {
+            return;
+        }
+        let problem = match outcome {
+            Ok(Ok(())) => {
+                // It has nothing more to read.
+                return;
+            }
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => {
+                context.counters.counter(&format!("{}.panics", collector.name())).inc();
+                collector = restored(make, core);
+                "internal error (see the log)".to_owned()
+            }
+        };
+        if context.clock.mono().since(begun) >= HEALTHY {
+            failures = 0;
+        }
+        let pause = pause(failures);
+        failures = failures.saturating_add(1);
+        context.counters.counter(&format!("{}.restarts", collector.name())).inc();
+        context.state.set(format!("{problem}; next attempt in {} s", pause.as_secs()));
+        tracing::warn!("{}: {problem}; next attempt in {} s", collector.name(), pause.as_secs());
+        if context.stop.sleep(pause) {
+            return;
+        }
+        context.state.set("starting");
+    }
+}
+
+fn pause(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.min(6)).min(PAUSE_MOST)
+}
+
+/// A new collector, at the place up to which everything is committed.
+fn restored(make: &dyn Fn() -> Box<dyn Collector>, core: &Core) -> Box<dyn Collector> {
+    let mut collector = make();
+    if let Some(key) = collector.checkpoint_key() {
+        // What a predecessor delivered counts, even if it is not in the ring yet.
+        core.pipeline.flush(FLUSH_PATIENCE);
+        if let Some(value) = core.ring.checkpoints().get(&key) {
+            collector.restore(value);
+        }
+    }
+    collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let seconds = [0, 1, 2, 5, 6, 7, 1000].map(|n| pause(n).as_secs());
+        assert_eq!(seconds, [1, 2, 4, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn only_changed_settings_differ() {
+        let base = CollectConfig::default();
+        let mut changed = base.clone();
+        changed.replay.enabled = true;
+        let names = |c: &CollectConfig| wanted(c).iter().map(|w| w.name).collect::<Vec<_>>();
+        assert!(!names(&base).contains(&"replay"));
+        assert_eq!(names(&changed).last(), Some(&"replay"));
+        let settings = |c: &CollectConfig| wanted(c).first().map(|w| w.settings.clone());
+        assert_eq!(settings(&base), settings(&changed));
+    }
+}

@@ -1,0 +1,362 @@
+//! Starts, reloads and stops the router's threads: the library's front door.
+//!
+//! In: a checked [`Config`]. Out: a [`RouterHandle`] to ask, reload and stop. The binary
+//! adds signals; the hub's single-machine mode calls the same. Threads: one per collector,
+//! pipeline, forwarder, status socket.
+//!
+//! Order of stopping: collectors, then the pipeline (which commits what they delivered),
+//! then the forwarder (which sends for a moment more), then the status socket; each with a
+//! bound, so that stopping ends within about 15 s whatever hangs.
+//!
+//! Reload is one step: everything that can fail (reading, checking, loading lists) happens
+//! before anything is changed; then the changed parts are swapped.
+
+mod collectors;
+#[cfg(test)]
+mod tests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use agentmon_core::time::{Clock, Mono, SystemClock};
+use anyhow::Context as _;
+
+use crate::collect::{Outbox, Stop};
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::forward::{self, Forwarder};
+use crate::lists;
+use crate::pipeline::{self, Pipeline};
+use crate::ring::Ring;
+use crate::status::{CollectorStatus, Server, Status};
+use crate::wake::Wake;
+use collectors::Running;
+
+/// How long the pipeline may take to commit what is left.
+const PIPELINE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the forwarder may take to end a request.
+const FORWARD_PATIENCE: Duration = Duration::from_secs(5);
+/// Stack of each thread: TLS and SQLite need about 100 KiB.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// What the parts share.
+pub(crate) struct Core {
+    clock: Arc<dyn Clock>,
+    counters: Counters,
+    ring: Arc<Ring>,
+    wake: Arc<Wake>,
+    pipeline: Arc<pipeline::Shared>,
+    forward: Arc<forward::Shared>,
+    started: Mono,
+    /// `None` once the router is stopping.
+    outbox: Mutex<Option<Outbox>>,
+    config: Mutex<Config>,
+    collectors: Arc<Mutex<Vec<Running>>>,
+}
+
+/// A running router.
+pub struct RouterHandle {
+    core: Arc<Core>,
+    pipeline: Thread,
+    forwarder: Thread,
+    server: Server,
+}
+
+struct Thread {
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for RouterHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouterHandle").finish_non_exhaustive()
+    }
+}
+
+/// Starts a router with the system's clocks.
+///
+/// # Errors
+/// What cannot be opened or bound: the ring, the lists, the status socket.
+pub fn start(config: Config) -> anyhow::Result<RouterHandle> {
+    start_with(config, Arc::new(SystemClock))
+}
+
+/// Starts a router with the given clocks.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<RouterHandle> {
+    config.validate()?;
+    let config = config.resolved();
+    let lists = lists::load(&config.tier0)?;
+    create_private_dir(&config.state_dir)?;
+    let counters = Counters::default();
+    let ring = Arc::new(Ring::open(&config.ring, &counters, Arc::clone(&clock))?);
+    let (outbox, inbox) = Outbox::channel();
+    let core = Arc::new(Core {
+        started: clock.mono(),
+        clock,
+        counters,
+        ring,
+        wake: Arc::default(),
+        pipeline: Arc::default(),
+        forward: forward::Shared::new(config.forward.clone()),
+        outbox: Mutex::new(Some(outbox)),
+        config: Mutex::new(config.clone()),
+        collectors: Arc::default(),
+    });
+    let server = Server::start(
+        &config.status,
+        {
+            let core = Arc::clone(&core);
+            move || core.status()
+        },
+        Arc::clone(&core.pipeline),
+    )?;
+    let parts = pipeline::Parts {
+        inbox,
+        ring: Arc::clone(&core.ring),
+        wake: Arc::clone(&core.wake),
+        stop: Stop::default(),
+        clock: Arc::clone(&core.clock),
+        counters: core.counters.clone(),
+    };
+    let pipeline = start_pipeline(&core, parts, &config, lists)?;
+    let forwarder = start_forwarder(&core)?;
+    let handle = RouterHandle { core, pipeline, forwarder, server };
+    handle.core.run_collectors(&config)?;
+    Ok(handle)
+}
+
+fn start_pipeline(
+    core: &Arc<Core>,
+    parts: pipeline::Parts,
+    config: &Config,
+    lists: agentmon_core::tier0::blocklist::Blocklist,
+) -> anyhow::Result<Thread> {
+    let stop = parts.stop.clone();
+    let panics = core.counters.counter("pipeline.panics");
+    let ended = stop.clone();
+    let mut pipeline = Pipeline::new(parts, Arc::clone(&core.pipeline), &config.tier0, lists);
+    let thread = spawn("pipeline", move || {
+        // A detector that trips over one event must not end the watch over all others.
+        while catch_unwind(AssertUnwindSafe(|| pipeline.run())).is_err() {
+            panics.inc();
+            if ended.sleep(Duration::from_secs(1)) {
+                return;
+            }
+        }
+    })?;
+    Ok(Thread { stop, thread: Some(thread) })
+}
+
+fn start_forwarder(core: &Arc<Core>) -> anyhow::Result<Thread> {
+    let stop = Stop::default();
+    let collectors = Arc::clone(&core.collectors);
+    let parts = forward::Parts {
+        ring: Arc::clone(&core.ring),
+        wake: Arc::clone(&core.wake),
+        stop: stop.clone(),
+        clock: Arc::clone(&core.clock),
+        counters: core.counters.clone(),
+        collectors: Arc::new(move || {
+            lock(&collectors).iter().map(|c| (c.name.to_owned(), c.state.get())).collect()
+        }),
+    };
+    let panics = core.counters.counter("forward.panics");
+    let ended = stop.clone();
+    let mut forwarder = Forwarder::new(parts, Arc::clone(&core.forward));
+    let thread = spawn("forward", move || {
+        while catch_unwind(AssertUnwindSafe(|| forwarder.run())).is_err() {
+            panics.inc();
+            if ended.sleep(Duration::from_secs(1)) {
+                return;
+            }
+        }
+    })?;
+    Ok(Thread { stop, thread: Some(thread) })
+}
+
+impl RouterHandle {
+    /// Everything a person or the hub may want to know, now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.core.status()
+    }
+
+    /// The program's counters.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.core.counters
+    }
+
+    /// Swaps in another configuration, as a whole or not at all.
+    ///
+    /// # Errors
+    /// What is wrong with it; the old one stays in force.
+    pub fn reload(&self, config: Config) -> anyhow::Result<()> {
+        self.core.reload(config)
+    }
+
+    /// A part that should run has ended by itself: the process should end and be restarted.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        [&self.pipeline, &self.forwarder]
+            .iter()
+            .any(|part| part.thread.as_ref().is_none_or(JoinHandle::is_finished))
+    }
+
+    /// Stops everything in order and commits what was seen; see the file's head.
+    pub fn stop(mut self) {
+        self.stop_all();
+    }
+
+    fn stop_all(&mut self) {
+        if self.pipeline.thread.is_none() {
+            return;
+        }
+        self.core.stop_collectors();
+        self.pipeline.end(PIPELINE_PATIENCE, "pipeline");
+        self.forwarder.stop.stop();
+        self.core.wake.ring();
+        self.forwarder.end(FORWARD_PATIENCE, "forwarder");
+        self.server.stop();
+    }
+}
+
+impl Drop for RouterHandle {
+    fn drop(&mut self) {
+        self.stop_all();
+    }
+}
+
+impl Thread {
+    fn end(&mut self, patience: Duration, name: &str) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take()
+            && !join_within(thread, patience)
+        {
+            tracing::warn!("{name}: still busy after {} s; left behind", patience.as_secs());
+        }
+    }
+}
+
+impl Core {
+    fn outbox(&self) -> Outbox {
+        // Collectors are only started while the router runs; afterwards a closed one will do.
+        lock(&self.outbox).clone().unwrap_or_else(|| Outbox::channel().0)
+    }
+
+    fn status(&self) -> Status {
+        let collectors = lock(&self.collectors);
+        let collectors = collectors
+            .iter()
+            .map(|c| CollectorStatus { name: c.name.to_owned(), state: c.state.get() })
+            .collect();
+        let now = self.clock.mono();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: now.since(self.started).as_secs(),
+            collectors,
+            ring: self.ring.status(),
+            forward: self.forward.status(now),
+            tier0: self.pipeline.status(),
+            counters: self.counters.snapshot(),
+        }
+    }
+
+    fn reload(self: &Arc<Self>, config: Config) -> anyhow::Result<()> {
+        config.validate()?;
+        let config = config.resolved();
+        let mut current = lock(&self.config);
+        for (key, changed) in [
+            ("state_dir", config.state_dir != current.state_dir),
+            ("ring.path", config.ring.path != current.ring.path),
+            ("status", config.status != current.status),
+        ] {
+            anyhow::ensure!(!changed, "`{key}` cannot change while running; restart instead");
+        }
+        let lists = lists::load(&config.tier0)?;
+        if config.ring.bytes_max != current.ring.bytes_max {
+            self.ring.resize(config.ring.bytes_max)?;
+        }
+        // From here on nothing fails that would leave half a configuration in force.
+        self.pipeline.reconfigure(config.tier0.clone(), lists);
+        self.forward.reconfigure(config.forward.clone());
+        self.wake.ring();
+        if let Err(error) = self.run_collectors(&config) {
+            tracing::error!("a collector cannot be started: {error:#}");
+        }
+        *current = config;
+        Ok(())
+    }
+
+    /// Makes the running collectors those of the configuration; unchanged ones run on.
+    fn run_collectors(self: &Arc<Self>, config: &Config) -> anyhow::Result<()> {
+        let mut running = lock(&self.collectors);
+        let wanted = collectors::wanted(&config.collect);
+        let (keep, mut end): (Vec<_>, Vec<_>) =
+            running.drain(..).partition(|r: &Running| wanted.iter().any(|w| r.is(w)));
+        end.iter().for_each(Running::ask_to_stop);
+        end.iter_mut().for_each(Running::wait);
+        *running = keep;
+        for wanted in wanted {
+            if !running.iter().any(|r| r.is(&wanted)) {
+                running.push(collectors::start(wanted, self)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_collectors(&self) {
+        let mut running = std::mem::take(&mut *lock(&self.collectors));
+        running.iter().for_each(Running::ask_to_stop);
+        running.iter_mut().for_each(Running::wait);
+        *lock(&self.outbox) = None;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A named thread with a small stack.
+pub(crate) fn spawn(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> anyhow::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(work)
+        .with_context(|| format!("cannot start the thread `{name}`"))
+}
+
+/// Waits for a thread to end; false when it does not in time.
+pub(crate) fn join_within(thread: JoinHandle<()>, patience: Duration) -> bool {
+    let step = Duration::from_millis(10);
+    let mut waited = Duration::ZERO;
+    while !thread.is_finished() {
+        if waited >= patience {
+            return false;
+        }
+        std::thread::sleep(step);
+        waited += step;
+    }
+    if thread.join().is_err() {
+        tracing::error!("a thread ended by a panic");
+    }
+    true
+}
+
+/// The state directory holds secrets and says who talked to whom.
+fn create_private_dir(path: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(path)
+        .with_context(|| format!("state_dir: {}", path.display()))
+}

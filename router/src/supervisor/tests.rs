@@ -1,0 +1,1 @@
+//! Whole routers in one process.
