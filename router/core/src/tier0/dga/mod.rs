@@ -1,0 +1,394 @@
+//! Names that look generated: rule `dga`.
+//!
+//! Malware that finds its master by a domain generation algorithm asks for many names that
+//! nobody registered. In: DNS exchanges. Out:
+//! - `burst`: a client asked for many generated-looking domains within `window_seconds`,
+//!   most of which do not exist: high;
+//! - `unknown names`: a client asked for very many domains that do not exist, whatever they
+//!   look like (word lists escape the score): medium;
+//! - a single domain, when it looks very unlike a chosen name: low, medium when it does not
+//!   exist. At most [`SINGLES_MAX`] per client and window, none beside a burst.
+//!
+//! A score alone is no verdict: among 100,000 names a day even 1 in 1,000 is 100 alarms.
+//! The score looks only at the label a person or a generator chose (see `label`), so that
+//! hashes below a CDN's domain stay silent.
+//!
+//! Budget: 0.7 us per exchange, nothing allocated for ordinary names. Invariants: at most
+//! [`DOMAINS_MAX`] domains for each client and a bounded number of clients; all windows in
+//! steady time.
+
+mod label;
+pub mod model;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::clients::Clients;
+use super::moment::Moment;
+use super::recent::Recent;
+use super::{ConfigError, Found, positive, score_range};
+use crate::event::{Dns, DnsStatus};
+use crate::finding::Finding;
+use crate::name::Name;
+use crate::time::Mono;
+use label::Chosen;
+use model::Look;
+
+/// Most domains remembered for one client.
+pub const DOMAINS_MAX: usize = 128;
+/// Most findings about single domains per client and `repeat_seconds`.
+pub const SINGLES_MAX: u32 = 5;
+/// Most (client, domain) pairs remembered as told.
+const TOLD_MAX: usize = 4_096;
+/// RFC 1035 section 4.1.1.
+const NXDOMAIN: u16 = 3;
+
+/// Settings of the dga rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether the rule is on.
+    pub enabled: bool,
+    /// From this value on a name counts towards a burst (0.5: 1 in 100 popular names).
+    pub suspicious: f64,
+    /// From this value on a single name is told (0.9: 1 in 1,000 popular names).
+    pub strong: f64,
+    /// Span in which domains are counted for a burst.
+    pub window_seconds: u64,
+    /// So many suspicious domains that do not exist are a burst; those the resolver
+    /// refused count half, those that do exist a quarter.
+    pub burst: u32,
+    /// So many domains that do not exist, of any look, are told.
+    pub unknown_names: u32,
+    /// The same is told once in this many seconds.
+    pub repeat_seconds: u64,
+    /// How grave a burst is, 0 to 1.
+    pub burst_score: f64,
+    /// How grave very many unknown names are.
+    pub unknown_score: f64,
+    /// How grave a single name is that does not exist; one that does counts less.
+    pub single_score: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            suspicious: 0.5,
+            strong: 0.9,
+            window_seconds: 600,
+            burst: 8,
+            unknown_names: 40,
+            repeat_seconds: 3_600,
+            burst_score: 0.7,
+            unknown_score: 0.45,
+            single_score: 0.4,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// The first key whose value makes no sense.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        positive("window_seconds", self.window_seconds)?;
+        positive("repeat_seconds", self.repeat_seconds)?;
+        for (key, n) in [("burst", self.burst), ("unknown_names", self.unknown_names)] {
+            if n < 2 || n as usize > DOMAINS_MAX {
+                let problem = format!("must lie between 2 and {DOMAINS_MAX}");
+                return Err(ConfigError::new(key, problem));
+            }
+        }
+        for (key, score) in [
+            ("suspicious", self.suspicious),
+            ("strong", self.strong),
+            ("burst_score", self.burst_score),
+            ("unknown_score", self.unknown_score),
+            ("single_score", self.single_score),
+        ] {
+            score_range(key, score)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a name looks like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score<'a> {
+    /// 0 = like any name, 1 = like nothing a person would choose; 0 where there is no label
+    /// to judge. See [`Look::value`].
+    pub value: f64,
+    /// The label judged; empty where there is none.
+    pub label: &'a str,
+    /// The registered domain it stands for.
+    pub domain: &'a str,
+    /// The features behind the value; `None` without label.
+    pub look: Option<Look>,
+}
+
+/// Judges a name by its looks alone. Pure; nothing allocated.
+#[must_use]
+pub fn score(name: &Name) -> Score<'_> {
+    match label::chosen(name) {
+        Some(Chosen { label, domain }) => {
+            let look = model::look(label);
+            Score { value: look.value, label, domain, look: Some(look) }
+        }
+        None => Score { value: 0.0, label: "", domain: name.as_str(), look: None },
+    }
+}
+
+/// How the look-up ended, as evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    /// It exists, or nobody knows.
+    Open,
+    /// The resolver refused it.
+    Refused,
+    /// There is no such name.
+    Missing,
+}
+
+impl Fate {
+    fn of(dns: &Dns) -> Self {
+        if dns.status == DnsStatus::Blocked {
+            Self::Refused
+        } else if dns.rcode == Some(NXDOMAIN) {
+            Self::Missing
+        } else {
+            Self::Open
+        }
+    }
+    /// In quarters of a missing one.
+    const fn quarters(self) -> u32 {
+        match self {
+            Self::Open => 1,
+            Self::Refused => 2,
+            Self::Missing => 4,
+        }
+    }
+}
+
+/// A domain that counts towards a burst.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    domain: u64,
+    when: Mono,
+    fate: Fate,
+    suspicious: bool,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    /// Oldest first, each domain once.
+    asked: VecDeque<Asked>,
+    singles: u32,
+    singles_since: Mono,
+}
+
+impl Client {
+    /// Enters a domain; one asked for again (A and AAAA, log and packet) stays one, with
+    /// the worse fate.
+    fn note(&mut self, new: Asked, window: Duration) {
+        while self.asked.front().is_some_and(|a| new.when.since(a.when) >= window) {
+            self.asked.pop_front();
+        }
+        if let Some(known) = self.asked.iter_mut().find(|a| a.domain == new.domain) {
+            known.fate = known.fate.max(new.fate);
+            return;
+        }
+        if self.asked.len() >= DOMAINS_MAX {
+            self.asked.pop_front();
+        }
+        self.asked.push_back(new);
+    }
+
+    /// Suspicious domains (in quarters of a missing one, and as a number), missing ones.
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for asked in &self.asked {
+            if asked.suspicious {
+                counts.quarters += asked.fate.quarters();
+                counts.suspicious += 1;
+            }
+            counts.missing += u32::from(asked.fate == Fate::Missing);
+        }
+        counts
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    quarters: u32,
+    suspicious: u32,
+    missing: u32,
+}
+
+/// What was said about a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Said {
+    Burst,
+    UnknownNames,
+    Domain(u64),
+}
+
+/// The detector.
+#[derive(Debug)]
+pub(super) struct Detector {
+    config: Config,
+    clients: Clients<Client>,
+    told: Recent<(IpAddr, Said)>,
+    /// Findings about single domains left out: a burst says it, or there were too many.
+    folded: u64,
+}
+
+impl Detector {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            config: config.clone(),
+            clients: Clients::new(),
+            told: Recent::new(TOLD_MAX, Duration::from_secs(config.repeat_seconds)),
+            folded: 0,
+        }
+    }
+
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        self.config = config.clone();
+        self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
+    }
+
+    pub(super) fn on_dns(&mut self, at: Moment, dns: &Dns, found: &mut Vec<Found>) {
+        if !self.config.enabled {
+            return;
+        }
+        let (score, fate) = (score(&dns.name), Fate::of(dns));
+        let suspicious = score.value >= self.config.suspicious;
+        if score.look.is_none() || !(suspicious || fate == Fate::Missing) {
+            return;
+        }
+        let domain = xxh3_64(score.domain.as_bytes());
+        let client = self.clients.state(dns.client, at.steady);
+        let window = Duration::from_secs(self.config.window_seconds);
+        client.note(Asked { domain, when: at.steady, fate, suspicious }, window);
+        let counts = client.counts();
+        self.burst(at, dns, counts, found);
+        if score.value >= self.config.strong {
+            self.single(at, dns, &score, fate, found);
+        }
+    }
+
+    fn burst(&mut self, at: Moment, dns: &Dns, counts: Counts, found: &mut Vec<Found>) {
+        let config = &self.config;
+        let seconds = config.window_seconds;
+        if counts.quarters >= config.burst * 4
+            && self.told.first((dns.client, Said::Burst), at.steady)
+        {
+            let why = format!(
+                "asked for {} domains within {seconds} s that look generated; latest {}",
+                counts.suspicious, dns.name
+            );
+            found.push(tell(at, dns, "burst", config.burst_score, why, counts));
+        }
+        if counts.missing >= config.unknown_names
+            && !self.told.contains(&(dns.client, Said::Burst), at.steady)
+            && self.told.first((dns.client, Said::UnknownNames), at.steady)
+        {
+            let why = format!(
+                "asked for {} domains within {seconds} s that do not exist; latest {}",
+                counts.missing, dns.name
+            );
+            found.push(tell(at, dns, "unknown names", config.unknown_score, why, counts));
+        }
+    }
+
+    fn single(
+        &mut self,
+        at: Moment,
+        dns: &Dns,
+        score: &Score<'_>,
+        fate: Fate,
+        found: &mut Vec<Found>,
+    ) {
+        let Some(look) = score.look else { return };
+        let key = (dns.client, Said::Domain(xxh3_64(score.domain.as_bytes())));
+        if self.told.contains(&(dns.client, Said::Burst), at.steady) {
+            self.folded += u64::from(self.told.first(key, at.steady));
+            return;
+        }
+        if !self.told.first(key, at.steady) {
+            return;
+        }
+        let client = self.clients.state(dns.client, at.steady);
+        let window = Duration::from_secs(self.config.repeat_seconds);
+        if client.singles == 0 || at.steady.since(client.singles_since) >= window {
+            (client.singles, client.singles_since) = (0, at.steady);
+        }
+        client.singles = client.singles.saturating_add(1);
+        if client.singles > SINGLES_MAX {
+            self.folded += 1;
+            return;
+        }
+        found.push(Found { time: at.time, finding: single(&self.config, dns, score, look, fate) });
+    }
+
+    pub(super) fn status(&self) -> [(&'static str, u64); 3] {
+        [
+            ("tier0.dga.clients", u64::try_from(self.clients.len()).unwrap_or(u64::MAX)),
+            ("tier0.dga.evicted", self.told.evicted() + self.clients.evicted()),
+            ("tier0.dga.folded", self.folded),
+        ]
+    }
+}
+
+fn single(config: &Config, dns: &Dns, score: &Score<'_>, look: Look, fate: Fate) -> Finding {
+    let (part, what) = match fate {
+        Fate::Missing => (1.0, " and does not exist"),
+        Fate::Refused => (0.75, "; the resolver refused it"),
+        Fate::Open => (0.6, ""),
+    };
+    let finding = Finding {
+        rule: "dga".into(),
+        subject: score.domain.to_owned(),
+        client: Some(dns.client),
+        mac: dns.mac,
+        score: config.single_score * part,
+        why: format!("asked for {}, which looks generated{what}", dns.name),
+        evidence: Vec::new(),
+    };
+    finding
+        .with("label", score.label)
+        .with("value", format!("{:.3}", look.value))
+        .with("length", look.length)
+        .with("digits", look.digits)
+        .with("vowels", look.vowels)
+        .with("consonants", look.consonants)
+        .with("entropy", format!("{:.2}", look.entropy))
+        .with("source", &dns.source)
+}
+
+fn tell(at: Moment, dns: &Dns, subject: &str, score: f64, why: String, counts: Counts) -> Found {
+    let finding = Finding {
+        rule: "dga".into(),
+        subject: subject.into(),
+        client: Some(dns.client),
+        mac: dns.mac,
+        score,
+        why,
+        evidence: Vec::new(),
+    };
+    let finding = finding
+        .with("suspicious", counts.suspicious)
+        .with("missing", counts.missing)
+        .with("latest", &dns.name)
+        .with("source", &dns.source);
+    Found { time: at.time, finding }
+}
+
+#[cfg(test)]
+mod tests;
