@@ -55,7 +55,7 @@ fn every_attack_has_a_silent_twin() {
         .into_iter()
         .map(|s| (s.name, (s.expect.twin, !s.expect.finding.is_empty())))
         .collect();
-    assert!(loud.len() >= 6, "only {} scenarios", loud.len());
+    assert!(loud.len() >= 8, "only {} scenarios", loud.len());
     for (name, (twin, is_loud)) in &loud {
         let other = loud.get(twin).unwrap_or_else(|| panic!("{name}: there is no twin {twin}"));
         assert_eq!(&other.0, name, "{name} and {twin} do not name each other");

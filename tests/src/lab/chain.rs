@@ -1,5 +1,7 @@
 //! The whole chain: resolver, router, a line that can be broken, hub.
 
+use std::path::Path;
+
 use super::hub::{Hub, PORT};
 use super::proc::Proc;
 use super::proxy::TcpProxy;
@@ -44,10 +46,20 @@ impl Chain {
     /// More settings (TOML) for router and hub.
     #[must_use]
     pub fn start_with(world: &World, router: &str, hub: &str) -> Self {
+        Self::start_all(world, router, &world.file("hub"), hub)
+    }
+
+    /// With the hub's data in a folder of the caller's.
+    #[must_use]
+    pub fn start_on(world: &World, data: &Path) -> Self {
+        Self::start_all(world, "", data, "")
+    }
+
+    fn start_all(world: &World, router: &str, data: &Path, hub: &str) -> Self {
         let internet = dns::internet(world, &ZONES);
         let resolver = dns::resolver(world);
         traffic::serve_tcp("wan", 443);
-        let hub = Hub::start_with(world, &world.file("hub"), hub);
+        let hub = Hub::start_with(world, data, hub);
         let at = format!("{HUB}:{PROXY_PORT}");
         let line = TcpProxy::start("hub", &at, &format!("{HUB}:{PORT}"));
         let sensor = Sensor::start_with(world, &hub, &at, router);

@@ -77,6 +77,11 @@ impl Hub {
         self.proc.take().expect("the hub runs").kill();
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.proc.as_mut().is_some_and(Proc::is_running)
+    }
+
     /// The process, while it runs.
     ///
     /// # Panics

@@ -28,7 +28,8 @@ impl Sensor {
         Self::start_with(world, hub, &format!("{HUB}:{PORT}"), "")
     }
 
-    /// Reaches the hub by `address` (a proxy's, say), with more settings (TOML).
+    /// Reaches the hub by `address` (a proxy's, say), with more settings (TOML,
+    /// dotted keys).
     ///
     /// # Panics
     /// When it cannot join or does not come up.
@@ -126,9 +127,13 @@ impl Sensor {
     }
 }
 
+/// Dotted keys, so that a test can add keys of the same tables.
 fn base_settings(world: &World, state: &Path) -> String {
     format!(
-        "state_dir = \"{}\"\n[dnsmasq_log]\nenabled = true\npath = \"{}\"\n",
+        "state_dir = \"{}\"\n\
+         collect.dnsmasq_log.enabled = true\n\
+         collect.dnsmasq_log.paths = [\"{}\"]\n\
+         collect.dnsmasq_log.from_start = true\n",
         state.display(),
         resolver_log(world).display()
     )

@@ -15,9 +15,11 @@ const PRINTER: &str = "192.168.77.25";
 pub type Write = fn(&mut Script);
 
 /// Name, seed and script of each scenario.
-pub const ALL: [(&str, u64, Write); 6] = [
+pub const ALL: [(&str, u64, Write); 8] = [
     ("blocklist-hit", 1, blocklist_hit),
     ("blocklist-lookalike", 2, blocklist_lookalike),
+    ("dga-flood", 3, dga_flood),
+    ("dga-cdn-hashes", 4, dga_cdn_hashes),
     ("direct-ip-c2", 5, direct_ip_c2),
     ("direct-ip-explained", 6, direct_ip_explained),
     ("firewall-scan", 7, firewall_scan),
@@ -49,6 +51,44 @@ fn blocklist_lookalike(s: &mut Script) {
     {
         for round in 0..4 {
             s.asks(50.0 * round as f64 + n as f64, CAMERA, name, Some("198.51.100.20"));
+        }
+    }
+}
+
+fn dga_flood(s: &mut Script) {
+    household(s, 900.0);
+    // A family that makes names of 12 to 20 letters from the date and tries them until one
+    // is registered: all but one do not exist.
+    let mut second = 200.0;
+    for n in 0..120 {
+        let length = 12 + s.below(9);
+        let label = s.word("abcdefghijklmnopqrstuvwxyz", length);
+        let domain = ["example", "test", "invalid"][n % 3];
+        let answer = (n == 90).then_some("198.51.100.66");
+        s.asks(second, LAPTOP, &format!("{label}.{domain}"), answer);
+        second += 0.5 + s.below(1_500) as f64 / 1_000.0;
+    }
+}
+
+fn dga_cdn_hashes(s: &mut Script) {
+    household(s, 900.0);
+    let mut second = 200.0;
+    for n in 0..120 {
+        // Content networks name objects by hash: random labels, but they exist and lie below
+        // a few domains.
+        let hash = s.word("0123456789abcdef", 24);
+        let domain = ["cdn.example.com", "objects.example.net", "edge.example.org"][n % 3];
+        s.asks(second, LAPTOP, &format!("{hash}.{domain}"), Some("198.51.100.70"));
+        second += 0.5 + s.below(1_500) as f64 / 1_000.0;
+        // Browsers try a few random single-label names at their start to detect resolvers
+        // that never say no.
+        if n < 3 {
+            let label = s.word("abcdefghijklmnopqrstuvwxyz", 10);
+            s.asks(second, PHONE, &label, None);
+        }
+        // A mistyped name or two is life.
+        if n % 40 == 7 {
+            s.asks(second, LAPTOP, "wwww.example.com", None);
         }
     }
 }
