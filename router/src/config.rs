@@ -162,6 +162,10 @@ impl Config {
         self.ring.validate().map_err(under("ring"))?;
         self.forward.validate().map_err(under("forward"))?;
         self.tier0.validate().map_err(|e| problem_at(format!("tier0.{}", e.key), e.problem))?;
+        self.collect.dnsmasq_log.validate().map_err(|text| {
+            let (key, problem) = text.split_once(": ").unwrap_or(("", &text));
+            problem_at(format!("collect.dnsmasq_log.{key}"), problem)
+        })?;
         self.collect.replay.validate().map_err(under("collect.replay"))?;
         Ok(())
     }
@@ -273,6 +277,10 @@ mod tests {
         refused("[log.modules]\nring = \"x\"\n", &["router.toml:2:", "`log.modules.ring`"]);
         refused("[forward]\nbatch_events = 0\n", &["router.toml:2:", "`forward.batch_events`"]);
         refused("[collect.replay]\npace = -1.0\n", &["router.toml:2:", "`collect.replay.pace`"]);
+        refused(
+            "[collect.dnsmasq_log]\nenabled = true\npaths = []\n",
+            &["router.toml:3:", "`collect.dnsmasq_log.paths`"],
+        );
         refused("[ring\n", &["router.toml:1:"]);
         refused("a = \n", &["router.toml:1:"]);
     }

@@ -23,4 +23,6 @@ pub mod status;
 pub mod supervisor;
 pub mod sys;
 pub mod tail;
+#[cfg(test)]
+mod testhub;
 pub mod wake;

@@ -89,9 +89,10 @@ fn dispatch(mut args: Args, io: &mut Io<'_>) -> Result {
         "score" => score::run(args, io),
         "join" => join::run(args, io),
         "completions" => completions::run(args, io),
-        "help" => match args.word() {
-            Some(command) => help::command(&command, io),
-            None => help::overview(io, true),
+        "help" => match (args.word(), args.flag("--help")) {
+            (Some(command), _) => help::command(&command, io),
+            (None, true) => help::command("help", io),
+            (None, false) => help::overview(io, true),
         },
         other => anyhow::bail!("no command `{}`; see agentmon-router --help", shown(other)),
     }

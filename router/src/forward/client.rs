@@ -212,9 +212,9 @@ fn explain(error: &ureq::Error) -> String {
     let hint = if text.contains("UnknownIssuer") || text.contains("BadSignature") {
         "; its certificate is not from the CA known since joining: was the hub set up anew? \
          Enrol and join again"
-    } else if text.contains("NotValidForName") {
+    } else if text.contains("not valid for name") {
         "; its certificate is for another name or address: enrol with the address in use"
-    } else if text.contains("NotValidYet") || text.contains("Expired") {
+    } else if text.contains("not valid yet") || text.contains("expired") {
         "; is the clock right on both sides?"
     } else {
         ""

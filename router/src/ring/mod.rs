@@ -470,3 +470,13 @@ fn publish(counters: &Counters, before: &Totals, after: &Totals) {
         }
     }
 }
+
+#[cfg(test)]
+impl Ring {
+    /// As if somebody else had filled the disk.
+    pub(crate) fn choke(&self, on: bool) {
+        if let Some(store) = &self.lock().store {
+            store.choke(on);
+        }
+    }
+}

@@ -427,7 +427,7 @@ fn model_run(random: &mut Random, actions: u32) {
             }
             _ => {
                 // Somebody else fills the disk: either it still fits, or nothing changes.
-                ring.lock().store.as_ref().unwrap().choke(true);
+                ring.choke(true);
                 let batch: Vec<_> = (id..id + 400).map(|id| payload(id, 200)).collect();
                 match ring.append(&batch, &[place("id", &(id + 400).to_le_bytes())]) {
                     Ok(()) => model.pending.extend(batch),
@@ -439,7 +439,7 @@ fn model_run(random: &mut Random, actions: u32) {
                 }
                 id += 400;
                 model.accepted += 400;
-                ring.lock().store.as_ref().unwrap().choke(false);
+                ring.choke(false);
                 model.evict_like(&ring.status());
                 // What was given up is on record with the next commit at the latest.
                 ring.append(&[], &[]).unwrap();

@@ -36,6 +36,13 @@ pub(super) struct Wanted {
     make: Box<dyn Fn() -> Box<dyn Collector> + Send>,
 }
 
+#[cfg(test)]
+impl Wanted {
+    pub(super) fn for_test(name: &'static str, make: fn() -> Box<dyn Collector>) -> Self {
+        Self { name, settings: String::new(), make: Box::new(make) }
+    }
+}
+
 /// A collector that runs.
 pub(super) struct Running {
     pub(super) name: &'static str,
