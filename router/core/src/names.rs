@@ -142,15 +142,15 @@ impl Names {
         if address.is_unspecified() {
             return;
         }
-        if !self.clients.contains_key(&client) && self.clients.len() >= CLIENTS_MAX {
-            self.forget_quietest_client();
-        }
         self.turn += 1;
         if let Some(client) = self.clients.get_mut(&client) {
             client.heard = self.turn;
             if let Some(entry) = client.map.get_mut(&address) {
                 return entry.update(name, time);
             }
+        }
+        if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(&client) {
+            self.forget_quietest_client();
         }
         // Before and not after: the newest must not be the one that goes.
         self.make_room(1);

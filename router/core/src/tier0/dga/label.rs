@@ -12,7 +12,8 @@ use psl::Type;
 
 use crate::name::Name;
 
-/// Domains below which anybody gets a name for free: the well-known providers, sorted.
+/// Domains of two labels below which anybody gets a name for free: the well-known
+/// providers, sorted.
 const DYNAMIC_DNS: &[&str] = &[
     "3utilities.com",
     "bounceme.net",
@@ -23,11 +24,11 @@ const DYNAMIC_DNS: &[&str] = &[
     "crabdance.com",
     "ddns.net",
     "ddnsking.com",
+    "ddnss.de",
     "dnsalias.com",
     "dnsdynamic.org",
     "dnsup.net",
     "duckdns.org",
-    "dyn.ddnss.de",
     "dynalias.com",
     "dyndns.biz",
     "dyndns.info",
@@ -116,10 +117,10 @@ pub(super) fn chosen(name: &Name) -> Option<Chosen<'_>> {
     if LOCAL.contains(&top) {
         return None;
     }
-    let dynamic = name.suffixes().find(|s| DYNAMIC_DNS.binary_search(s).is_ok());
-    let domain = match dynamic {
-        Some(suffix) => below(text, suffix)?,
-        None => registered(text)?,
+    let last_two = below(text, top)?;
+    let domain = match DYNAMIC_DNS.binary_search(&last_two) {
+        Ok(_) => below(text, last_two)?,
+        Err(_) => registered(text)?,
     };
     Some(Chosen { label: domain.split('.').next()?, domain })
 }
@@ -183,5 +184,6 @@ mod tests {
     #[test]
     fn lists_are_in_order() {
         assert!(DYNAMIC_DNS.is_sorted(), "binary search wants order");
+        assert!(DYNAMIC_DNS.iter().all(|d| d.split('.').count() == 2));
     }
 }

@@ -122,25 +122,28 @@ impl Config {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score<'a> {
     /// 0 = like any name, 1 = like nothing a person would choose; 0 where there is no label
-    /// to judge. See [`Look::value`].
+    /// to judge. See [`model::value`].
     pub value: f64,
     /// The label judged; empty where there is none.
     pub label: &'a str,
     /// The registered domain it stands for.
     pub domain: &'a str,
-    /// The features behind the value; `None` without label.
-    pub look: Option<Look>,
+}
+
+impl Score<'_> {
+    /// The features behind the value.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        model::look(self.label)
+    }
 }
 
 /// Judges a name by its looks alone. Pure; nothing allocated.
 #[must_use]
 pub fn score(name: &Name) -> Score<'_> {
     match label::chosen(name) {
-        Some(Chosen { label, domain }) => {
-            let look = model::look(label);
-            Score { value: look.value, label, domain, look: Some(look) }
-        }
-        None => Score { value: 0.0, label: "", domain: name.as_str(), look: None },
+        Some(Chosen { label, domain }) => Score { value: model::value(label), label, domain },
+        None => Score { value: 0.0, label: "", domain: name.as_str() },
     }
 }
 
@@ -269,7 +272,7 @@ impl Detector {
         }
         let (score, fate) = (score(&dns.name), Fate::of(dns));
         let suspicious = score.value >= self.config.suspicious;
-        if score.look.is_none() || !(suspicious || fate == Fate::Missing) {
+        if score.label.is_empty() || !(suspicious || fate == Fate::Missing) {
             return;
         }
         let domain = xxh3_64(score.domain.as_bytes());
@@ -315,7 +318,6 @@ impl Detector {
         fate: Fate,
         found: &mut Vec<Found>,
     ) {
-        let Some(look) = score.look else { return };
         let key = (dns.client, Said::Domain(xxh3_64(score.domain.as_bytes())));
         if self.told.contains(&(dns.client, Said::Burst), at.steady) {
             self.folded += u64::from(self.told.first(key, at.steady));
@@ -334,7 +336,7 @@ impl Detector {
             self.folded += 1;
             return;
         }
-        found.push(Found { time: at.time, finding: single(&self.config, dns, score, look, fate) });
+        found.push(Found { time: at.time, finding: single(&self.config, dns, score, fate) });
     }
 
     pub(super) fn status(&self) -> [(&'static str, u64); 3] {
@@ -346,7 +348,8 @@ impl Detector {
     }
 }
 
-fn single(config: &Config, dns: &Dns, score: &Score<'_>, look: Look, fate: Fate) -> Finding {
+fn single(config: &Config, dns: &Dns, score: &Score<'_>, fate: Fate) -> Finding {
+    let look = score.look();
     let (part, what) = match fate {
         Fate::Missing => (1.0, " and does not exist"),
         Fate::Refused => (0.75, "; the resolver refused it"),
@@ -363,7 +366,7 @@ fn single(config: &Config, dns: &Dns, score: &Score<'_>, look: Look, fate: Fate)
     };
     finding
         .with("label", score.label)
-        .with("value", format!("{:.3}", look.value))
+        .with("value", format!("{:.3}", score.value))
         .with("length", look.length)
         .with("digits", look.digits)
         .with("vowels", look.vowels)
