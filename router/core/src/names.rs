@@ -10,12 +10,12 @@
 //! loses its oldest, so that nobody's flood of look-ups makes others forgotten.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Dns, Resolved};
+use crate::event::{Dns, Mac, Resolved};
 use crate::name::Name;
 use crate::tier0::{ConfigError, positive};
 use crate::time::Timestamp;
@@ -50,6 +50,14 @@ impl NamesConfig {
         positive("entries_max", self.entries_max as u64)?;
         positive("keep_seconds", self.keep_seconds)
     }
+}
+
+/// A device's stand-in among addresses: its MAC in the discard-only prefix 100::/64 (RFC
+/// 6666), which no real client has.
+#[must_use]
+pub fn device_key(mac: Mac) -> IpAddr {
+    let [a, b, c, d, e, f] = mac.0.map(u16::from);
+    IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, a << 8 | b, c << 8 | d, e << 8 | f))
 }
 
 /// Bounded memory of DNS answers by client and address.
@@ -137,6 +145,15 @@ impl Names {
         }
     }
 
+    /// As [`Self::learn`], but by device where its MAC is known: a device asks over one of
+    /// its addresses and connects over another (IPv4 resolver, IPv6 connection).
+    pub fn learn_device(&mut self, time: Timestamp, dns: &Dns) {
+        let client = dns.mac.map_or(dns.client, device_key);
+        for address in dns.addresses() {
+            self.insert(client, address, &dns.name, time);
+        }
+    }
+
     fn insert(&mut self, client: IpAddr, address: IpAddr, name: &Name, time: Timestamp) {
         // A block list's answer: nothing is at that address.
         if address.is_unspecified() {
@@ -200,11 +217,41 @@ impl Names {
         })
     }
 
-    /// Whether any answer remembered gave `address` to `client`, whenever that was: holds
-    /// across a clock that was set in between.
+    /// As [`Self::resolve`], for a memory filled by [`Self::learn_device`]: the latest of
+    /// what the device and what its address was told.
     #[must_use]
-    pub fn knows(&self, client: IpAddr, address: IpAddr) -> bool {
-        self.clients.get(&client).is_some_and(|c| c.map.contains_key(&address))
+    pub fn resolve_device(
+        &self,
+        client: IpAddr,
+        mac: Option<Mac>,
+        address: IpAddr,
+        time: Timestamp,
+    ) -> Option<Resolved> {
+        let by_device = mac.and_then(|mac| self.resolve(device_key(mac), address, time));
+        let by_address = self.resolve(client, address, time);
+        by_device.into_iter().chain(by_address).min_by_key(|resolved| resolved.age_ms)
+    }
+
+    /// Whether an answer remembered explains a connection of this device to `address`,
+    /// whenever it came: holds across a clock that was set in between.
+    ///
+    /// A device that was never seen asking has a resolver behind the place where we look
+    /// (a Pi-hole in the same network, whose own questions pass by): for it, an answer to
+    /// anybody will do.
+    #[must_use]
+    pub fn explains(&self, client: IpAddr, mac: Option<Mac>, address: IpAddr) -> bool {
+        let keys = [Some(client), mac.map(device_key)];
+        let mut own = keys.iter().flatten().filter_map(|key| self.clients.get(key)).peekable();
+        if own.peek().is_some() {
+            return own.any(|c| c.map.contains_key(&address));
+        }
+        self.clients.values().any(|c| c.map.contains_key(&address))
+    }
+
+    /// Whether any answer was ever seen here: otherwise nothing can be said.
+    #[must_use]
+    pub const fn sees_answers(&self) -> bool {
+        self.turn > 0
     }
 
     /// The wall clock was set from `from` to `to`: what was learned moves along, so that
@@ -316,8 +363,43 @@ mod tests {
         names.clock_set(old.plus(Duration::from_secs(5)), new);
         check(&names, "192.0.2.1", "203.0.113.1", 1, Some(("a.example", 6000)));
         names.clock_set(new, old);
-        assert!(names.knows("192.0.2.1".parse().unwrap(), "203.0.113.1".parse().unwrap()));
+        assert!(names.explains("192.0.2.1".parse().unwrap(), None, "203.0.113.1".parse().unwrap()));
         check(&names, "192.0.2.1", "203.0.113.1", 1, None);
+    }
+
+    /// A device is one client whatever address it uses.
+    #[test]
+    fn a_device_asks_by_one_address_and_connects_by_another() {
+        let mac = Some(Mac([0, 0, 0x5e, 0, 0x53, 1]));
+        let (v4, v6) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        let address = "203.0.113.1".parse().unwrap();
+        let mut names = Names::new(NamesConfig::default());
+        names.learn_device(at(0), &Dns { mac, ..answer("192.0.2.1", "a.example", "203.0.113.1") });
+        for client in [v4, v6] {
+            let resolved = names.resolve_device(client, mac, address, at(2)).unwrap();
+            assert_eq!((resolved.name.as_str(), resolved.age_ms), ("a.example", 2000));
+            assert!(names.explains(client, mac, address));
+        }
+        assert_eq!(names.len(), 1);
+        // Before the MAC was known, answers were kept by address; the latest counts.
+        names.learn_device(at(5), &answer("192.0.2.1", "b.example", "203.0.113.1"));
+        let resolved = names.resolve_device(v4, mac, address, at(6)).unwrap();
+        assert_eq!((resolved.name.as_str(), resolved.age_ms), ("b.example", 1000));
+    }
+
+    #[test]
+    fn who_never_asks_is_explained_by_anybodys_answer() {
+        let [a, b, c] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|ip| ip.parse().unwrap());
+        let address = "203.0.113.1".parse().unwrap();
+        let mut names = Names::new(NamesConfig::default());
+        assert!(!names.sees_answers());
+        names.learn(at(0), &answer("192.0.2.1", "a.example", "203.0.113.1"));
+        names.learn(at(0), &answer("192.0.2.2", "b.example", "203.0.113.2"));
+        assert!(names.sees_answers());
+        assert!(names.explains(a, None, address));
+        assert!(!names.explains(b, None, address), "asks here, so its own answers count");
+        assert!(names.explains(c, None, address));
+        assert!(!names.explains(c, None, "203.0.113.3".parse().unwrap()));
     }
 
     /// Many answers, many of them repeated at the same moment under changing names.

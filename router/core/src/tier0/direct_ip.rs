@@ -8,7 +8,7 @@
 //! DNS may be seen later than the connection it explains (a log is written in blocks), so a
 //! verdict waits for `grace_seconds`. Answers from before the start are unknown, so what is
 //! connected to during `startup_grace_seconds` is learnt and not reported as long as it
-//! keeps being used.
+//! keeps being used. Where no DNS answer is ever seen nothing is said.
 //!
 //! Budget: 0.2 us per flow. Invariants: all memories bounded and counted; grace periods run
 //! in steady time; an answer explains a connection whatever the wall clock did in between.
@@ -106,7 +106,9 @@ impl Config {
         let (client, dst) = (flow.src.ip, flow.dst.ip);
         let own = |ip: IpAddr| !is_public(ip) || within(&self.local, ip);
         let icmp = flow.proto == proto::ICMP || flow.proto == proto::ICMPV6;
-        own(client)
+        // Devices have public IPv6 addresses; one whose MAC is known is in the house.
+        let neighbour = client.is_ipv6() && flow.mac.is_some();
+        (own(client) || neighbour)
             && !own(dst)
             && !(dst.is_multicast() || client.is_unspecified() || client.is_loopback())
             // Redirected to a machine of ours: it never left.
@@ -161,6 +163,8 @@ pub(super) struct Detector {
     many: Clients<Many>,
     /// Flows not judged because too many waited.
     saturated: u64,
+    /// Verdicts not given because no DNS answer was ever seen.
+    blind: u64,
     /// Findings left out in favour of one about many addresses.
     folded: u64,
 }
@@ -176,6 +180,7 @@ impl Detector {
             learnt: Recent::new(PAIRS_MAX, LEARNT_KEEP),
             many: Clients::new(),
             saturated: 0,
+            blind: 0,
             folded: 0,
         }
     }
@@ -224,7 +229,11 @@ impl Detector {
         while self.pending.front().is_some_and(|p| p.due <= at.steady) {
             let Some(pending) = self.pending.pop_front() else { return };
             self.waiting.remove(&(pending.client, pending.dst));
-            if self.config.enabled && !names.knows(pending.client, pending.dst) {
+            if !names.sees_answers() {
+                self.blind += 1;
+            } else if self.config.enabled
+                && !names.explains(pending.client, pending.mac, pending.dst)
+            {
                 self.report(at, &pending, found);
             }
         }
@@ -251,9 +260,10 @@ impl Detector {
         found.push(Found { time: at.time, finding });
     }
 
-    pub(super) fn status(&self) -> [(&'static str, u64); 5] {
+    pub(super) fn status(&self) -> [(&'static str, u64); 6] {
         let size = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         [
+            ("tier0.direct_ip.blind", self.blind),
             ("tier0.direct_ip.evicted", self.told.evicted() + self.many.evicted()),
             ("tier0.direct_ip.folded", self.folded),
             ("tier0.direct_ip.learnt", size(self.learnt.len())),
@@ -320,7 +330,12 @@ mod tests {
         config.direct_ip.startup_grace_seconds = 0;
         change(&mut config.direct_ip);
         config.validate().unwrap();
-        Script::new(config, "direct-ip")
+        let mut s = Script::new(config, "direct-ip");
+        // DNS is seen here, of these clients as well.
+        for client in ["192.168.1.5", "192.168.1.6", "fd00::5", "2001:db8:1::5"] {
+            s.dns(0, dns(client, "other.example", &["203.0.113.250"]));
+        }
+        s
     }
     const WEB: &str = "203.0.113.9:443";
 
@@ -414,6 +429,19 @@ mod tests {
         let own = || flow("2001:db8:1::5", "[2001:db8:2::9]:443");
         silent(|_| {}, own());
         told(|c| c.local = net("2001:db8:1::/48"), own(), "[2001:db8:2::9]:443/tcp");
+        let neighbour = Flow { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..own() };
+        told(|_| {}, neighbour, "[2001:db8:2::9]:443/tcp");
+    }
+
+    #[test]
+    fn without_any_dns_nothing_is_said() {
+        let mut config = Tier0Config::default();
+        config.direct_ip.startup_grace_seconds = 0;
+        let mut s = Script::new(config, "direct-ip");
+        s.flow(0, flow("192.168.1.5", WEB));
+        s.tick(60);
+        s.said(&[]);
+        assert_eq!(s.status("tier0.direct_ip.blind"), 1);
     }
 
     #[test]

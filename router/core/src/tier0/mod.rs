@@ -170,14 +170,15 @@ impl Engine {
         let (at, before) = (self.steady.at(event.time), found.len());
         match &mut event.body {
             Body::Dns(dns) => {
-                self.names.learn(at.time, dns);
+                self.names.learn_device(at.time, dns);
                 self.blocklist.on_dns(at, dns, found);
                 self.dga.on_dns(at, dns, found);
             }
             Body::Flow(flow) => {
                 if flow.resolved.is_none() {
                     let when = flow.start.unwrap_or(at.time);
-                    flow.resolved = self.names.resolve(flow.src.ip, flow.dst.ip, when);
+                    let (client, mac, dst) = (flow.src.ip, flow.mac, flow.dst.ip);
+                    flow.resolved = self.names.resolve_device(client, mac, dst, when);
                 }
                 self.direct_ip.on_flow(at, flow);
             }

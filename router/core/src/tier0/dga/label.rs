@@ -91,14 +91,12 @@ const LOCAL: &[&str] = &[
     "home",
     "internal",
     "intranet",
-    "invalid",
     "lan",
     "local",
     "localdomain",
     "localhost",
     "onion",
     "private",
-    "test",
     "workgroup",
 ];
 
