@@ -162,10 +162,8 @@ impl Config {
         self.ring.validate().map_err(under("ring"))?;
         self.forward.validate().map_err(under("forward"))?;
         self.tier0.validate().map_err(|e| problem_at(format!("tier0.{}", e.key), e.problem))?;
-        self.collect.dnsmasq_log.validate().map_err(|text| {
-            let (key, problem) = text.split_once(": ").unwrap_or(("", &text));
-            problem_at(format!("collect.dnsmasq_log.{key}"), problem)
-        })?;
+        self.collect.dnsmasq_log.validate().map_err(under("collect.dnsmasq_log"))?;
+        self.collect.leases.validate().map_err(under("collect.leases"))?;
         self.collect.replay.validate().map_err(under("collect.replay"))?;
         Ok(())
     }

@@ -54,6 +54,10 @@ pub(super) struct Running {
 
 /// The collectors that are switched on, in the order of the data path.
 pub(super) fn wanted(config: &CollectConfig) -> Vec<Wanted> {
+    let logs = config
+        .dnsmasq_log
+        .each()
+        .map(|one_file| one("dnsmasq-log", &one_file, one_file.enabled, dnsmasq_log::Source::new));
     let all = [
         one("conntrack", &config.conntrack, config.conntrack.enabled, conntrack::Source::new),
         one("firewall", &config.firewall, config.firewall.enabled, firewall::Source::new),
@@ -63,17 +67,11 @@ pub(super) fn wanted(config: &CollectConfig) -> Vec<Wanted> {
             config.passive_dns.enabled,
             passive_dns::Source::new,
         ),
-        one(
-            "dnsmasq-log",
-            &config.dnsmasq_log,
-            config.dnsmasq_log.enabled,
-            dnsmasq_log::Source::new,
-        ),
         one("leases", &config.leases, config.leases.enabled, leases::Source::new),
         one("neighbours", &config.neighbours, config.neighbours.enabled, neighbours::Source::new),
         one("replay", &config.replay, config.replay.enabled, replay::Source::new),
     ];
-    all.into_iter().flatten().collect()
+    all.into_iter().chain(logs).flatten().collect()
 }
 
 fn one<C, S>(name: &'static str, config: &C, enabled: bool, new: fn(C) -> S) -> Option<Wanted>

@@ -85,24 +85,25 @@ impl Config {
     /// Whether the values make sense together.
     ///
     /// # Errors
-    /// What is wrong, with the key's name.
-    pub fn validate(&self) -> Result<(), String> {
+    /// The key, and what is wrong with its value.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        let paths = |problem: String| Err(("paths", problem));
         if self.enabled && self.paths.is_empty() {
-            return Err("paths: name at least one log file, or set enabled = false".into());
+            return paths("name at least one log file, or set enabled = false".into());
         }
         if self.paths.len() > PATHS_MAX {
-            return Err(format!("paths: at most {PATHS_MAX} log files, not {}", self.paths.len()));
+            return paths(format!("want at most {PATHS_MAX} log files, not {}", self.paths.len()));
         }
         for (i, path) in self.paths.iter().enumerate() {
             if path.file_name().is_none() || !path.is_absolute() {
-                return Err(format!("paths: {} is no absolute path of a file", path.display()));
+                return paths(format!("{} is no absolute path of a file", path.display()));
             }
             if self.paths.iter().take(i).any(|other| other == path) {
-                return Err(format!("paths: {} stands there twice", path.display()));
+                return paths(format!("{} stands there twice", path.display()));
             }
         }
         if !(50..=10_000).contains(&self.poll_ms) {
-            return Err(format!("poll_ms: want 50 to 10000, not {}", self.poll_ms));
+            return Err(("poll_ms", format!("want 50 to 10000, not {}", self.poll_ms)));
         }
         Ok(())
     }

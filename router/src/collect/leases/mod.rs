@@ -63,19 +63,17 @@ impl Config {
     /// Whether the values make sense together.
     ///
     /// # Errors
-    /// What is wrong, with the key's name.
-    pub fn validate(&self) -> Result<(), String> {
+    /// The key, and what is wrong with its value.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
         if self.paths.len() > PATHS_MAX {
-            return Err(format!(
-                "paths: at most {PATHS_MAX} lease files, not {}",
-                self.paths.len()
-            ));
+            let n = self.paths.len();
+            return Err(("paths", format!("want at most {PATHS_MAX} lease files, not {n}")));
         }
         if let Some(path) = self.paths.iter().find(|p| !p.is_absolute()) {
-            return Err(format!("paths: {} is no absolute path", path.display()));
+            return Err(("paths", format!("{} is no absolute path", path.display())));
         }
         if !(200..=60_000).contains(&self.poll_ms) {
-            return Err(format!("poll_ms: want 200 to 60000, not {}", self.poll_ms));
+            return Err(("poll_ms", format!("want 200 to 60000, not {}", self.poll_ms)));
         }
         Ok(())
     }
@@ -317,8 +315,8 @@ mod tests {
         let good = Config::default();
         assert_eq!(good.validate(), Ok(()));
         let relative = Config { paths: vec!["leases".into()], ..good.clone() };
-        assert!(relative.validate().unwrap_err().contains("absolute"));
+        assert!(relative.validate().unwrap_err().1.contains("absolute"));
         let hasty = Config { poll_ms: 1, ..good };
-        assert!(hasty.validate().unwrap_err().contains("poll_ms"));
+        assert!(hasty.validate().unwrap_err().0.contains("poll_ms"));
     }
 }
