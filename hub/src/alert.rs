@@ -210,6 +210,26 @@ fn push_finding(rows: &mut FindingRows, id: i64, alert: i64, seen: &Seen) {
     rows.rows += 1;
 }
 
+/// Marks an alert as seen, or open again; false when there is none of that id.
+///
+/// # Errors
+/// What DuckDB says.
+pub fn acknowledge(
+    connection: &Connection,
+    id: i64,
+    note: Option<&str>,
+    undo: bool,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let (status, at) = if undo { ("open", None) } else { ("acked", Some(now.micros())) };
+    let changed = connection.execute(
+        "UPDATE alerts SET status = ?, acked_at = make_timestamp(?), ack_note = coalesce(?, ack_note)
+         WHERE id = ?",
+        duckdb::params![status, at, note, id],
+    )?;
+    Ok(changed > 0)
+}
+
 /// The alerts of these keys that the file has.
 fn load(connection: &Connection, keys: &[String]) -> Result<BTreeMap<String, Alert>, StoreError> {
     let mut stage = AlertKeyRows::default();

@@ -2,10 +2,15 @@
 //! read-write for as long as they take.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use agentmon_core::time::SystemClock;
+use agentmon_router::counters::Counters;
 use anyhow::bail;
 
+use crate::answer;
 use crate::control::{Reply, Request};
+use crate::store::writer::Writer;
 use crate::store::{self, Limits, query};
 
 /// Answers one request; every reply goes to `on`.
@@ -17,13 +22,33 @@ pub fn answer(
     request: &Request,
     on: &mut dyn FnMut(Reply) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    match request {
+    let limits = Limits::default();
+    let replies = match request {
         Request::Query { sql, params, timeout_ms, untrusted } => {
-            let connection = store::open_read(data_dir, &Limits::default())?;
+            let connection = store::open_read(data_dir, &limits)?;
             let query =
                 query::Query { sql, params, timeout_ms: *timeout_ms, untrusted: *untrusted };
-            query::run(&connection, query, on)
+            return query::run(&connection, query, on);
         }
-        _ => bail!("not without a running hub: start `agentmon serve` or `agentmon up`"),
-    }
+        Request::Status => {
+            let connection = store::open_read(data_dir, &limits)?;
+            let mut facts = vec![("running", false.into())];
+            facts.extend(answer::store_status(&connection, data_dir)?);
+            answer::row(&facts)
+        }
+        Request::Reload => {
+            bail!("no hub runs on {}; there is nothing to reload", data_dir.display())
+        }
+        Request::Enroll { .. }
+        | Request::Revoke { .. }
+        | Request::Ack { .. }
+        | Request::Import { .. } => {
+            let clock = Arc::new(SystemClock);
+            let mut writer = Writer::open(data_dir, &limits, Counters::default(), clock)?;
+            let replies = answer::change(&mut writer, data_dir, request);
+            writer.close()?;
+            replies?
+        }
+    };
+    replies.into_iter().try_for_each(on)
 }

@@ -5,13 +5,23 @@
 //! command line talks to a running hub.
 
 pub mod alert;
+pub mod answer;
 pub mod cli;
 pub mod client;
+pub mod config;
 pub mod control;
+pub mod control_server;
 pub mod correlate;
 pub mod demo;
 pub mod devices;
 pub mod direct;
+pub mod enroll;
 pub mod import;
 pub mod ingest;
+pub mod listener;
+pub mod serve;
+#[cfg(test)]
+mod serve_tests;
+pub mod server;
 pub mod store;
+pub mod tls;

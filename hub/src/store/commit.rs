@@ -144,7 +144,10 @@ pub(super) fn flush_counters(
     counters: &Counters,
 ) -> Result<(), StoreError> {
     let now = counters.snapshot();
-    let changed = now.iter().filter(|(name, value)| memory.counters.get(*name) != Some(value));
+    // One that has never counted is no news.
+    let changed = now
+        .iter()
+        .filter(|(name, value)| memory.counters.get(*name).copied().unwrap_or(0) != **value);
     let mut rows = HubCounterRows::default();
     for (name, value) in changed {
         rows.name.push(name);

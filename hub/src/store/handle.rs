@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,6 +32,7 @@ pub const READERS_MAX: usize = 16;
 const TICK: Duration = Duration::from_secs(1);
 
 type Reply = oneshot::Sender<Result<Outcome, Arc<StoreError>>>;
+type Answer = oneshot::Receiver<Result<Outcome, Arc<StoreError>>>;
 type Work = Box<dyn FnOnce(&mut Writer) + Send>;
 
 enum Job {
@@ -88,21 +89,56 @@ impl Handle {
     /// # Errors
     /// [`Refused`].
     pub async fn store(&self, batch: Incoming) -> Result<Outcome, Refused> {
+        let answer = self.submit(batch)?;
+        answer.await.map_err(|_| Refused::Stopping)?.map_err(Refused::Store)
+    }
+
+    /// The same for threads: waits as long as the queue is full.
+    ///
+    /// # Errors
+    /// [`Refused`], but not [`Refused::Full`].
+    pub fn store_blocking(&self, mut batch: Incoming) -> Result<Outcome, Refused> {
+        loop {
+            match self.try_submit(batch) {
+                Ok(answer) => {
+                    let answer = answer.blocking_recv().map_err(|_| Refused::Stopping)?;
+                    return answer.map_err(Refused::Store);
+                }
+                Err((Refused::Full, back)) => {
+                    batch = back;
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err((other, _)) => return Err(other),
+            }
+        }
+    }
+
+    fn submit(&self, batch: Incoming) -> Result<Answer, Refused> {
+        self.try_submit(batch).map_err(|(refused, _)| refused)
+    }
+
+    #[allow(clippy::result_large_err, reason = "a refused batch goes back to its owner")]
+    fn try_submit(&self, batch: Incoming) -> Result<Answer, (Refused, Incoming)> {
         // An empty batch waits too.
         let events = batch.events.len() + 1;
         if self.waiting.fetch_add(events, Ordering::SeqCst) + events > QUEUE_EVENTS_MAX {
             self.waiting.fetch_sub(events, Ordering::SeqCst);
-            return Err(Refused::Full);
+            return Err((Refused::Full, batch));
         }
         let (reply, answer) = oneshot::channel();
-        if let Err(error) = self.queue.try_send(Job::Store(Box::new(batch), reply)) {
-            self.waiting.fetch_sub(events, Ordering::SeqCst);
-            return Err(match error {
-                std::sync::mpsc::TrySendError::Full(_) => Refused::Full,
-                std::sync::mpsc::TrySendError::Disconnected(_) => Refused::Stopping,
-            });
+        let error = match self.queue.try_send(Job::Store(Box::new(batch), reply)) {
+            Ok(()) => return Ok(answer),
+            Err(error) => error,
+        };
+        self.waiting.fetch_sub(events, Ordering::SeqCst);
+        let (refused, job) = match error {
+            TrySendError::Full(job) => (Refused::Full, job),
+            TrySendError::Disconnected(job) => (Refused::Stopping, job),
+        };
+        match job {
+            Job::Store(batch, _) => Err((refused, *batch)),
+            Job::Run(_) | Job::Stop => unreachable!("the job that was sent"),
         }
-        answer.await.map_err(|_| Refused::Stopping)?.map_err(Refused::Store)
     }
 
     /// Runs something on the writer's thread and waits for it. Blocking.

@@ -1,0 +1,245 @@
+//! What each control request does: the same for a running hub and for the file alone.
+//!
+//! In: a [`Request`]. Out: [`Reply`]s. Queries run on a reader's connection
+//! ([`crate::store::query`]); everything here changes something and runs with the writer.
+
+use std::path::Path;
+
+use agentmon_core::wire;
+use agentmon_router::join::Join;
+use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use duckdb::Connection;
+use serde_json::Value;
+
+use crate::config::PORT;
+use crate::control::{Reply, Request};
+use crate::ingest::Incoming;
+use crate::store::writer::Writer;
+use crate::store::{FILE_NAME, StoreError, migrate};
+use crate::{alert, enroll, tls};
+
+/// Most addresses given to `enroll` that are kept for the certificate.
+const EXTRA_NAMES_MAX: usize = 20;
+
+/// One row and the end.
+#[must_use]
+pub fn row(columns: &[(&str, Value)]) -> Vec<Reply> {
+    let kind = |v: &Value| match v {
+        Value::Number(_) => "BIGINT",
+        Value::Bool(_) => "BOOLEAN",
+        Value::Object(_) => "STRUCT",
+        _ => "VARCHAR",
+    };
+    vec![
+        Reply::Columns {
+            names: columns.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            types: columns.iter().map(|(_, value)| kind(value).to_owned()).collect(),
+        },
+        Reply::Row { values: columns.iter().map(|(_, value)| value.clone()).collect() },
+        done(1),
+    ]
+}
+
+const fn done(count: u64) -> Reply {
+    Reply::Done { count, truncated: false }
+}
+
+/// Carries out a request that changes something.
+///
+/// # Errors
+/// What is wrong with the request, or what the store says.
+pub fn change(
+    writer: &mut Writer,
+    data_dir: &Path,
+    request: &Request,
+) -> anyhow::Result<Vec<Reply>> {
+    let now = writer.now();
+    match request {
+        Request::Enroll { name, address } => {
+            let ca = tls::Ca::load_or_make(data_dir)?;
+            let address = address.as_deref().map(Address::parse).transpose()?;
+            let (token, url) = writer.change(|c| -> anyhow::Result<_> {
+                let token = enroll::enroll(c, name, now)?;
+                if let Some(address) = &address {
+                    remember_name(c, &address.host)?;
+                }
+                Ok((token, url(c, address.as_ref())?))
+            })?;
+            let join = Join::new(url.clone(), name.clone(), token, ca.pem);
+            Ok(row(&[("join", join.encode().into()), ("url", url.into())]))
+        }
+        Request::Revoke { name } => {
+            writer.change(|c| enroll::revoke(c, name, now))?;
+            Ok(vec![done(1)])
+        }
+        Request::Ack { id, note, undo } => {
+            let found =
+                writer.change(|c| alert::acknowledge(c, *id, note.as_deref(), *undo, now))?;
+            Ok(vec![done(u64::from(found))])
+        }
+        Request::Import { name, batch } => {
+            let incoming = import(writer, name, batch)?;
+            let outcomes = writer.store(vec![incoming])?;
+            Ok(vec![done(outcomes.iter().map(|o| o.stored).sum())])
+        }
+        Request::Query { .. } | Request::Status | Request::Reload => {
+            bail!("not a change")
+        }
+    }
+}
+
+/// Decodes an import's batch for its local source.
+///
+/// # Errors
+/// A batch that cannot be read, a name that cannot be used.
+pub fn import(writer: &mut Writer, name: &str, batch: &str) -> anyhow::Result<Incoming> {
+    let body = STANDARD.decode(batch).context("the batch is not base64")?;
+    let batch = wire::decode_batch(&body).context("the batch cannot be read")?;
+    let now = writer.now();
+    let source = writer.change(|c| enroll::local_source(c, name, now))?;
+    Ok(Incoming::from_batch(&batch, source, now, None))
+}
+
+/// Host and port as a person writes them: `hub`, `hub:9000`, `192.0.2.1`, `[2001:db8::1]:9000`.
+struct Address {
+    host: String,
+    port: Option<u16>,
+}
+
+impl Address {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let text = text.trim();
+        if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
+            return Ok(Self { host: socket.ip().to_string(), port: Some(socket.port()) });
+        }
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        let (host, port) = match bare.rsplit_once(':') {
+            Some((host, port)) if bare.parse::<std::net::IpAddr>().is_err() => {
+                let port = port.parse().with_context(|| format!("`{port}` is not a port"))?;
+                (host, Some(port))
+            }
+            _ => (bare, None),
+        };
+        let host = host.to_ascii_lowercase();
+        tls::check_name(&host)?;
+        Ok(Self { host, port })
+    }
+
+    fn url(&self, port: u16) -> String {
+        let port = self.port.unwrap_or(port);
+        match self.host.parse::<std::net::Ipv6Addr>() {
+            Ok(ip) => format!("https://[{ip}]:{port}"),
+            Err(_) => format!("https://{}:{port}", self.host),
+        }
+    }
+}
+
+fn fact(connection: &Connection, name: &str) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT max(value) FROM hub_facts WHERE name = ?";
+    Ok(connection.query_row(sql, [name], |row| row.get(0))?)
+}
+
+/// Keeps a fact for commands that run without the hub.
+///
+/// # Errors
+/// What DuckDB says.
+pub fn set_fact(connection: &Connection, name: &str, value: &str) -> Result<(), StoreError> {
+    if fact(connection, name)?.as_deref() == Some(value) {
+        return Ok(());
+    }
+    connection.execute("DELETE FROM hub_facts WHERE name = ?", [name])?;
+    connection.execute("INSERT INTO hub_facts (name, value) VALUES (?, ?)", [name, value])?;
+    Ok(())
+}
+
+/// Where sensors reach the hub: the address asked for, else the one the hub has noted,
+/// else the host name.
+fn url(connection: &Connection, address: Option<&Address>) -> Result<String, StoreError> {
+    let noted = fact(connection, "url")?;
+    let port = noted.as_deref().and_then(|u| u.rsplit_once(':')?.1.parse().ok()).unwrap_or(PORT);
+    let fallback = || format!("https://{}:{port}", tls::host_name().unwrap_or("localhost".into()));
+    Ok(address.map(|a| a.url(port)).or(noted).unwrap_or_else(fallback))
+}
+
+/// The certificate must be good for every name that stands in a join line.
+fn remember_name(connection: &Connection, name: &str) -> Result<(), StoreError> {
+    let mut names = extra_names(connection)?;
+    if !names.iter().any(|n| n == name) {
+        names.push(name.to_owned());
+        let from = names.len().saturating_sub(EXTRA_NAMES_MAX);
+        set_fact(connection, "names", &names.get(from..).unwrap_or_default().join(" "))?;
+    }
+    Ok(())
+}
+
+/// Names given to `enroll` earlier.
+///
+/// # Errors
+/// What DuckDB says.
+pub fn extra_names(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    let names = fact(connection, "names")?.unwrap_or_default();
+    Ok(names.split_whitespace().map(str::to_owned).collect())
+}
+
+/// What can be said of the store by looking at it.
+///
+/// # Errors
+/// What DuckDB says.
+pub fn store_status(
+    connection: &Connection,
+    data_dir: &Path,
+) -> Result<Vec<(&'static str, Value)>, StoreError> {
+    let path = data_dir.join(FILE_NAME);
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+    let mut wal = path.clone().into_os_string();
+    wal.push(".wal");
+    let one = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let mut counters = serde_json::Map::new();
+    let mut statement = connection.prepare("SELECT name, value FROM hub_counters ORDER BY name")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        counters.insert(row.get(0)?, row.get::<_, u64>(1)?.into());
+    }
+    Ok(vec![
+        ("version", env!("CARGO_PKG_VERSION").into()),
+        ("schema", migrate::version(connection, &path)?.into()),
+        ("data", data_dir.display().to_string().into()),
+        ("url", fact(connection, "url")?.into()),
+        ("file_bytes", bytes(&path).into()),
+        ("log_bytes", bytes(Path::new(&wal)).into()),
+        ("sensors", one("SELECT count(*) FROM sensors WHERE token_hash IS NOT NULL")?.into()),
+        ("flows", one("SELECT count(*) FROM flows_done")?.into()),
+        ("flows_open", one("SELECT count(*) FROM flows_open")?.into()),
+        ("dns", one("SELECT count(*) FROM dns")?.into()),
+        ("alerts_open", one("SELECT count(*) FROM alerts WHERE status = 'open'")?.into()),
+        ("counters", Value::Object(counters)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(address: &str, expected: Option<&str>) {
+        let got = Address::parse(address).ok().map(|a| a.url(8787));
+        assert_eq!(got.as_deref(), expected, "{address}");
+    }
+
+    #[test]
+    fn addresses_as_people_write_them() {
+        check("hub", Some("https://hub:8787"));
+        check("Hub.Example:9000", Some("https://hub.example:9000"));
+        check("192.0.2.1", Some("https://192.0.2.1:8787"));
+        check("192.0.2.1:9", Some("https://192.0.2.1:9"));
+        check("2001:db8::1", Some("https://[2001:db8::1]:8787"));
+        check("[2001:db8::1]", Some("https://[2001:db8::1]:8787"));
+        check("[2001:db8::1]:9", Some("https://[2001:db8::1]:9"));
+        check("https://hub", None);
+        check("hub:port", None);
+        check("a b", None);
+        check("", None);
+    }
+}

@@ -1,0 +1,409 @@
+//! The running hub: opens, binds, serves, reloads, stops.
+//!
+//! In: a checked configuration and a place for data. Out: a [`Hub`] that answers sensors
+//! by HTTPS and commands by its control socket. Order at the start: configuration, store
+//! (whose lock makes this the only hub), certificates, port, control socket; at the stop:
+//! no new requests, those in work finished, the queue written, the log folded in.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use agentmon_core::time::{Clock, Mono};
+use agentmon_router::counters::Counters;
+use agentmon_router::logging::LogHandle;
+use anyhow::{Context, bail};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{Config, Place};
+use crate::control::{Reply, Request};
+use crate::control_server::{self, Answers};
+use crate::enroll::Registry;
+use crate::store::handle::Handle;
+use crate::store::writer::Writer;
+use crate::store::{StoreError, query};
+use crate::{answer, listener, server, tls};
+
+/// Requests in work at the stop are given this long.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How often names and age of the certificate are looked at.
+const RENEW_EVERY: Duration = Duration::from_secs(600);
+
+/// A running hub; stops when told to, or dropped.
+pub struct Hub {
+    core: Arc<Core>,
+    runtime: Option<(Runtime, tokio::task::JoinHandle<()>)>,
+    writer: Option<JoinHandle<Result<(), StoreError>>>,
+    stop: watch::Sender<bool>,
+    address: SocketAddr,
+    socket: std::path::PathBuf,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// What requests work with.
+struct Core {
+    place: Place,
+    config: RwLock<Config>,
+    store: Handle,
+    registry: Arc<Registry>,
+    served: Arc<tls::Served>,
+    clock: Arc<dyn Clock>,
+    started: Mono,
+    listen: SocketAddr,
+    log: Option<LogHandle>,
+}
+
+impl Hub {
+    /// Starts a hub.
+    ///
+    /// # Errors
+    /// A bad configuration, a store that cannot be opened (another hub has it), a port
+    /// that cannot be bound.
+    pub fn start(
+        config: Config,
+        place: Place,
+        clock: Arc<dyn Clock>,
+        log: Option<LogHandle>,
+    ) -> anyhow::Result<Self> {
+        if let Err((key, allowed)) = config.validate() {
+            bail!("`{key}`: {allowed}");
+        }
+        let counters = Counters::default();
+        let mut writer =
+            Writer::open(&place.data_dir, &config.limits(), counters.clone(), Arc::clone(&clock))?;
+        let ca = tls::Ca::load_or_make(&place.data_dir)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("hub")
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("starting the async runtime")?;
+        let (tcp, control, socket) = {
+            let _inside = runtime.enter();
+            let tcp = runtime
+                .block_on(tokio::net::TcpListener::bind(config.server.listen))
+                .with_context(|| format!("server.listen: binding {}", config.server.listen))?;
+            let (control, socket) = control_server::bind(&place.data_dir)?;
+            (tcp, control, socket)
+        };
+        let address = tcp.local_addr().context("server.listen")?;
+        let registry = Arc::new(Registry::default());
+        let url = advertised(&config, address);
+        let extra = writer.change(|c| -> Result<_, StoreError> {
+            answer::set_fact(c, "url", &url)?;
+            registry.reload(c)?;
+            answer::extra_names(c)
+        })?;
+        let served = tls::Served::new(ca, names(&config, extra), clock.mono())?;
+        let acceptor = TlsAcceptor::from(served.server_config()?);
+        let (store, thread) = Handle::start(writer).context("starting the writer")?;
+        let shared = Arc::new(server::Shared::new(
+            store.clone(),
+            Arc::clone(&registry),
+            counters.clone(),
+            Arc::clone(&clock),
+            Duration::from_secs(config.server.request_seconds),
+            config.server.ingests_max,
+        ));
+        let bounds = listener::Bounds {
+            total: config.server.connections_max,
+            per_address: config.server.connections_per_address_max,
+        };
+        let core = Arc::new(Core {
+            place,
+            config: RwLock::new(config),
+            store,
+            registry,
+            served,
+            started: clock.mono(),
+            clock,
+            listen: address,
+            log,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let router = server::router(shared);
+        let serving = runtime.spawn(listener::run(
+            tcp,
+            acceptor,
+            router,
+            bounds,
+            counters,
+            stopped.clone(),
+            STOP_PATIENCE,
+        ));
+        let answers: Arc<dyn Answers> = Arc::clone(&core) as Arc<dyn Answers>;
+        runtime.spawn(control_server::run(control, answers, stopped.clone()));
+        runtime.spawn(renew(Arc::clone(&core), stopped));
+        tracing::info!(%address, url, data = %core.place.data_dir.display(), "the hub is ready");
+        Ok(Self {
+            core,
+            runtime: Some((runtime, serving)),
+            writer: Some(thread),
+            stop,
+            address,
+            socket,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers a request as the control socket would.
+    ///
+    /// # Errors
+    /// What the request runs into.
+    pub fn ask(
+        &self,
+        request: &Request,
+        on: &mut dyn FnMut(Reply) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.core.answer(request, on)
+    }
+
+    /// Makes (or renews) a sensor's token and returns its join line.
+    ///
+    /// # Errors
+    /// A bad name or address, or what the store says.
+    pub fn enroll(&self, name: &str, address: Option<&str>) -> anyhow::Result<String> {
+        let request = Request::Enroll { name: name.into(), address: address.map(Into::into) };
+        let mut line = None;
+        self.ask(&request, &mut |reply| {
+            if let Reply::Row { values } = reply {
+                line = values.first().and_then(|v| v.as_str()).map(str::to_owned);
+            }
+            Ok(())
+        })?;
+        line.context("the hub made no join line")
+    }
+
+    /// Reads the configuration file again; a bad one is refused and the old stays.
+    ///
+    /// # Errors
+    /// What is wrong with the new one.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        self.core.reload()
+    }
+
+    /// True once the writer has ended, which it should not before [`Hub::stop`].
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.writer.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Stops in order; returns when everything accepted is in the file.
+    ///
+    /// # Errors
+    /// What the last writes ran into.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        self.shut_down()
+    }
+
+    fn shut_down(&mut self) -> anyhow::Result<()> {
+        let Some((runtime, serving)) = self.runtime.take() else { return Ok(()) };
+        self.stop.send_replace(true);
+        // It has its own patience; a panic in it is in the log already.
+        drop(runtime.block_on(serving));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        self.core.store.stop();
+        let joined = self.writer.take().map(JoinHandle::join);
+        drop(std::fs::remove_file(&self.socket));
+        match joined {
+            Some(Ok(result)) => result.context("closing the store"),
+            Some(Err(_)) => bail!("the writer had panicked; what it had acknowledged is stored"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down() {
+            tracing::error!(%error, "stopping the hub");
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+///
+/// # Errors
+/// What the start or the stop runs into, or that the writer has died.
+pub fn run(
+    config: Config,
+    place: Place,
+    clock: Arc<dyn Clock>,
+    log: Option<LogHandle>,
+    ready: impl FnOnce(&Hub),
+) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let hub = Hub::start(config, place, clock, log)?;
+    ready(&hub);
+    let waited = hub.runtime.as_ref().context("the hub has stopped")?.0.block_on(async {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut look = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => match tokio::task::block_in_place(|| hub.reload()) {
+                    Ok(()) => tracing::info!("configuration read again"),
+                    Err(error) => tracing::error!("configuration refused, the old one stays: {error:#}"),
+                },
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = look.tick() => if hub.is_broken() {
+                    bail!("the writer has ended; see the log above");
+                },
+            }
+        }
+    });
+    tracing::info!("stopping");
+    let stopped = hub.stop();
+    waited.and(stopped)
+}
+
+async fn renew(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RENEW_EVERY) => {}
+            () = crate::listener::stopped(&mut stop) => return,
+        }
+        let core = Arc::clone(&core);
+        let renewed = tokio::task::spawn_blocking(move || core.renew()).await;
+        if let Ok(Err(error)) = renewed {
+            tracing::error!("the server certificate could not be renewed: {error:#}");
+        }
+    }
+}
+
+fn names(config: &Config, extra: Vec<String>) -> BTreeSet<String> {
+    let mut names = tls::own_names(&config.server.names);
+    names.extend(extra);
+    names
+}
+
+/// What stands in join lines: the first configured name, else the address listened on,
+/// else the host name.
+fn advertised(config: &Config, address: SocketAddr) -> String {
+    let host = config.server.names.first().cloned().or_else(|| {
+        let ip = address.ip();
+        (!ip.is_unspecified()).then(|| ip.to_string())
+    });
+    let host = host.or_else(tls::host_name).unwrap_or_else(|| "localhost".into());
+    match host.parse::<std::net::Ipv6Addr>() {
+        Ok(ip) => format!("https://[{ip}]:{}", address.port()),
+        Err(_) => format!("https://{host}:{}", address.port()),
+    }
+}
+
+impl Core {
+    fn config(&self) -> Config {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn reload(&self) -> anyhow::Result<()> {
+        let Some(file) = &self.place.config_file else {
+            bail!(
+                "the hub was started without a configuration file; there is nothing to read again"
+            )
+        };
+        let new = Config::load(file)?;
+        if let Err(key) = new.check_reload(&self.config()) {
+            bail!("`{key}` cannot change while the hub runs; restart it");
+        }
+        let url = advertised(&new, self.listen);
+        self.run(move |writer| writer.change(|c| answer::set_fact(c, "url", &url)))??;
+        if let Some(log) = &self.log {
+            log.reload(&new.log);
+        }
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = new;
+        self.renew()
+    }
+
+    fn renew(&self) -> anyhow::Result<()> {
+        let extra = answer::extra_names(&*self.store.readers().get()?)?;
+        if self.served.renew(&names(&self.config(), extra), self.clock.mono())? {
+            tracing::info!("new server certificate");
+        }
+        Ok(())
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
+        Ok(self.store.run(work)?)
+    }
+
+    /// On the writer's thread; then everybody knows who may send and by which names.
+    fn change(&self, request: &Request) -> anyhow::Result<Vec<Reply>> {
+        let (request, place) = (request.clone(), self.place.clone());
+        let registry = Arc::clone(&self.registry);
+        let replies = self.run(move |writer| {
+            let replies = answer::change(writer, &place.data_dir, &request)?;
+            writer.change(|c| registry.reload(c))?;
+            Ok::<_, anyhow::Error>(replies)
+        })??;
+        self.renew()?;
+        Ok(replies)
+    }
+
+    /// The batch goes through the queue like any sensor's.
+    fn import(&self, name: &str, batch: &str) -> anyhow::Result<Vec<Reply>> {
+        let (name, batch) = (name.to_owned(), batch.to_owned());
+        let incoming = self.run(move |writer| answer::import(writer, &name, &batch))??;
+        let outcome = self.store.store_blocking(incoming)?;
+        Ok(vec![Reply::Done { count: outcome.stored, truncated: false }])
+    }
+
+    fn status(&self) -> anyhow::Result<Vec<Reply>> {
+        let reader = self.store.readers().get()?;
+        let mut facts = vec![
+            ("running", true.into()),
+            ("pid", std::process::id().into()),
+            ("listen", self.listen.to_string().into()),
+            ("uptime_seconds", self.clock.mono().since(self.started).as_secs().into()),
+            ("events_waiting", u64::try_from(self.store.waiting()).unwrap_or(u64::MAX).into()),
+        ];
+        facts.extend(answer::store_status(&reader, &self.place.data_dir)?);
+        Ok(answer::row(&facts))
+    }
+}
+
+impl Answers for Core {
+    fn answer(
+        &self,
+        request: &Request,
+        on: &mut dyn FnMut(Reply) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let replies = match request {
+            Request::Query { sql, params, timeout_ms, untrusted } => {
+                let reader = self.store.readers().get()?;
+                let query =
+                    query::Query { sql, params, timeout_ms: *timeout_ms, untrusted: *untrusted };
+                return query::run(&reader, query, on);
+            }
+            Request::Status => self.status()?,
+            Request::Reload => {
+                self.reload()?;
+                vec![Reply::Done { count: 1, truncated: false }]
+            }
+            Request::Import { name, batch } => self.import(name, batch)?,
+            Request::Enroll { .. } | Request::Revoke { .. } | Request::Ack { .. } => {
+                self.change(request)?
+            }
+        };
+        replies.into_iter().try_for_each(on)
+    }
+}
