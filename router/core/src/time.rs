@@ -166,10 +166,13 @@ impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     fn wall(&self) -> Timestamp {
         let now = std::time::SystemTime::now();
-        match now.duration_since(std::time::UNIX_EPOCH) {
+        let wall = match now.duration_since(std::time::UNIX_EPOCH) {
             Ok(d) => Timestamp::EPOCH.plus(d),
             Err(before) => Timestamp::EPOCH.minus(before.duration()),
-        }
+        };
+        #[cfg(feature = "test-clock")]
+        let wall = test_clock::moved(wall);
+        wall
     }
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
     fn mono(&self) -> Mono {
@@ -179,6 +182,26 @@ impl Clock for SystemClock {
         let zero = *ZERO.get_or_init(Instant::now);
         // +1 s so that "long ago" can be expressed right after the start.
         Mono(0).plus(zero.elapsed() + Duration::from_secs(1))
+    }
+}
+
+/// Wall-clock jumps for tests of whole programs: setting the machine's own date would hit
+/// everything else on it. Not in any build that is shipped.
+#[cfg(feature = "test-clock")]
+mod test_clock {
+    use super::Timestamp;
+
+    /// Names a file that holds the seconds to add to the wall clock.
+    const ENV: &str = "AGENTMON_CLOCK_OFFSET_FILE";
+
+    /// The file is read every time, so that a test can move the clock of a running program.
+    pub(super) fn moved(wall: Timestamp) -> Timestamp {
+        let offset = std::env::var_os(ENV)
+            .and_then(|path| std::fs::read_to_string(path).ok())
+            .and_then(|text| text.trim().parse::<i64>().ok())
+            .unwrap_or(0);
+        let moved = offset.saturating_mul(1_000_000_000).saturating_add(wall.nanos());
+        Timestamp::from_nanos(moved)
     }
 }
 

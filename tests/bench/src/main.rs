@@ -13,6 +13,7 @@
 mod conntrack;
 mod measure;
 mod report;
+mod ring;
 mod world;
 
 use std::io::Write as _;
@@ -37,14 +38,24 @@ struct Benchmark {
     run: fn(&mut Report) -> anyhow::Result<()>,
 }
 
-const BENCHMARKS: &[Benchmark] = &[Benchmark {
-    name: "conntrack",
-    about: "CPU per connection event and losses against conntrack -E and ulogd2",
-    programs: &["agentmon-router"],
-    isolated: true,
-    limit: Duration::from_secs(600),
-    run: conntrack::run,
-}];
+const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "conntrack",
+        about: "CPU per connection event and losses against conntrack -E and ulogd2",
+        programs: &["agentmon-router"],
+        isolated: true,
+        limit: Duration::from_secs(600),
+        run: conntrack::run,
+    },
+    Benchmark {
+        name: "ring",
+        about: "events per second and bytes written per event against plain SQLite",
+        programs: &[],
+        isolated: false,
+        limit: Duration::from_secs(300),
+        run: ring::run,
+    },
+];
 
 const USAGE: &str = "\
 usage: agentmon-bench [--json] [NAME...]   measure (all, or the named)
