@@ -171,7 +171,12 @@ fn a_detector_that_waits_decides_in_silence() {
         flow.dst = Endpoint::new(ip("198.51.100.77"), 4_444);
         flow.src.ip = ip("192.168.1.9");
     }
-    bench.deliver(vec![unexplained]);
+    // A client whose DNS is seen: only then is silence telling.
+    let mut seen = dns("a.example");
+    if let Body::Dns(dns) = &mut seen {
+        dns.client = ip("192.168.1.9");
+    }
+    bench.deliver(vec![seen, unexplained]);
     // Only monotonic time passes, and the wall clock jumps about: neither matters.
     for second in 0..120 {
         if second % 10 == 0 {

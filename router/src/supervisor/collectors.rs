@@ -5,6 +5,7 @@
 //! seconds; a minute of health starts the count anew. After a panic it is made anew and
 //! goes on from its last committed checkpoint. Its state line says what is wrong.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -30,7 +31,8 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A collector that should run.
 pub(super) struct Wanted {
-    pub(super) name: &'static str,
+    /// Its name in status: the second of a kind is `dnsmasq-log-2`.
+    pub(super) name: String,
     /// Its settings as text: a change means a restart.
     settings: String,
     make: Box<dyn Fn() -> Box<dyn Collector> + Send>,
@@ -39,13 +41,13 @@ pub(super) struct Wanted {
 #[cfg(test)]
 impl Wanted {
     pub(super) fn for_test(name: &'static str, make: fn() -> Box<dyn Collector>) -> Self {
-        Self { name, settings: String::new(), make: Box::new(make) }
+        Self { name: name.to_owned(), settings: String::new(), make: Box::new(make) }
     }
 }
 
 /// A collector that runs.
 pub(super) struct Running {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     settings: String,
     pub(super) state: State,
     stop: Stop,
@@ -71,7 +73,20 @@ pub(super) fn wanted(config: &CollectConfig) -> Vec<Wanted> {
         one("neighbours", &config.neighbours, config.neighbours.enabled, neighbours::Source::new),
         one("replay", &config.replay, config.replay.enabled, replay::Source::new),
     ];
-    all.into_iter().chain(logs).flatten().collect()
+    let mut all: Vec<Wanted> = all.into_iter().chain(logs).flatten().collect();
+    number(&mut all);
+    all
+}
+
+/// Tells several of a kind apart.
+fn number(all: &mut [Wanted]) {
+    let mut seen = BTreeMap::<String, u32>::new();
+    for wanted in all {
+        let n = seen.entry(wanted.name.clone()).and_modify(|n| *n += 1).or_insert(1);
+        if *n > 1 {
+            wanted.name = format!("{}-{n}", wanted.name);
+        }
+    }
 }
 
 fn one<C, S>(name: &'static str, config: &C, enabled: bool, new: fn(C) -> S) -> Option<Wanted>
@@ -81,7 +96,7 @@ where
 {
     let config = config.clone();
     enabled.then(|| Wanted {
-        name,
+        name: name.to_owned(),
         settings: serde_json::to_string(&config).unwrap_or_default(),
         make: Box::new(move || Box::new(new(config.clone()))),
     })
@@ -123,7 +138,7 @@ pub(super) fn start(wanted: Wanted, core: &Arc<Core>) -> anyhow::Result<Running>
         state: state.clone(),
     };
     let core = Arc::clone(core);
-    let thread = super::spawn(name, move || supervise(make.as_ref(), &context, &core))?;
+    let thread = super::spawn(&name, move || supervise(make.as_ref(), &context, &core))?;
     Ok(Running { name, settings, state, stop, thread: Some(thread) })
 }
 
@@ -195,9 +210,12 @@ mod tests {
         let base = CollectConfig::default();
         let mut changed = base.clone();
         changed.replay.enabled = true;
-        let names = |c: &CollectConfig| wanted(c).iter().map(|w| w.name).collect::<Vec<_>>();
-        assert!(!names(&base).contains(&"replay"));
-        assert_eq!(names(&changed).last(), Some(&"replay"));
+        let names = |c: &CollectConfig| wanted(c).into_iter().map(|w| w.name).collect::<Vec<_>>();
+        assert!(!names(&base).contains(&"replay".to_owned()));
+        assert!(names(&changed).contains(&"replay".to_owned()));
+        changed.dnsmasq_log.enabled = true;
+        changed.dnsmasq_log.paths = vec!["/var/log/a.log".into(), "/var/log/b.log".into()];
+        assert!(names(&changed).ends_with(&["dnsmasq-log".to_owned(), "dnsmasq-log-2".to_owned()]));
         let settings = |c: &CollectConfig| wanted(c).first().map(|w| w.settings.clone());
         assert_eq!(settings(&base), settings(&changed));
     }

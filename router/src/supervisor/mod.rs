@@ -162,7 +162,7 @@ fn start_forwarder(core: &Arc<Core>) -> anyhow::Result<Thread> {
         clock: Arc::clone(&core.clock),
         counters: core.counters.clone(),
         collectors: Arc::new(move || {
-            lock(&collectors).iter().map(|c| (c.name.to_owned(), c.state.get())).collect()
+            lock(&collectors).iter().map(|c| (c.name.clone(), c.state.get())).collect()
         }),
     };
     let panics = core.counters.counter("forward.panics");
@@ -253,7 +253,7 @@ impl Core {
         let collectors = lock(&self.collectors);
         let collectors = collectors
             .iter()
-            .map(|c| CollectorStatus { name: c.name.to_owned(), state: c.state.get() })
+            .map(|c| CollectorStatus { name: c.name.clone(), state: c.state.get() })
             .collect();
         let now = self.clock.mono();
         Status {
