@@ -1,8 +1,8 @@
 //! The I/O of the conntrack collector: sockets, the loop of waiting, draining, dumping.
 //!
-//! Two sockets: events come in on one, dumps are asked for on the other, so that a dump
-//! never waits behind a flood of events; while a dump is read, the events are drained
-//! after each of its pieces.
+//! Events come in on one socket; each dump has a socket and a short-lived thread of its own
+//! (`dump`), because one read of a dump can make the kernel end thousands of expired flows,
+//! whose DESTROYs must be drained meanwhile.
 //!
 //! Draining to `EAGAIN` and then a nap beats one wake-up per event: 61 % of the CPU time of
 //! an event-by-event reader is the scheduler's.
@@ -10,13 +10,16 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use agentmon_core::Event;
 use agentmon_core::event::{Body, Flow, Gap};
 use agentmon_core::time::{Mono, Timestamp};
+use anyhow::anyhow;
 
-use super::decode::{self, CT_GET, Kind, Raw};
+use super::decode::{self, Kind, Raw};
+use super::dump;
 use super::entry::Now;
 use super::status::{Health, Totals};
 use super::timeouts::{SYSCTL_FOLDER, Timeouts};
@@ -25,10 +28,8 @@ use super::{Config, Neighbours};
 use crate::collect::neighbours::Table;
 use crate::collect::{Context, DELIVERY_EVENTS_MAX, Delivery};
 use crate::counters::Counter;
-use crate::netlink::message::{Message, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_MIN_TYPE};
-use crate::netlink::{
-    DATAGRAM_BYTES_MAX, NETFILTER, NetlinkError, Received, Request, Socket, messages,
-};
+use crate::netlink::message::{Message, NLMSG_MIN_TYPE};
+use crate::netlink::{DATAGRAM_BYTES_MAX, NETFILTER, NetlinkError, Received, Socket, messages};
 
 /// `NFNLGRP_CONNTRACK_NEW` and `NFNLGRP_CONNTRACK_DESTROY`. UPDATE would be 5 to 7 more
 /// events a connection and says nothing about bytes.
@@ -41,8 +42,8 @@ const BUSY_DATAGRAMS: usize = 2_048;
 const STAMP_DATAGRAMS: usize = 64;
 /// Longest wait, so that the wish to stop is heard.
 const WAIT_MAX: Duration = Duration::from_millis(250);
-/// The kernel builds each piece of a dump in milliseconds.
-const DUMP_PATIENCE: Duration = Duration::from_secs(5);
+/// While a dump is under way, events are drained at least this often.
+const DUMP_DRAIN_EVERY: Duration = Duration::from_millis(5);
 
 /// Opens, dumps, and reads until asked to stop.
 pub(super) fn run(
@@ -77,7 +78,6 @@ struct Session<'a> {
     neighbours: &'a Neighbours,
     table: Arc<Table>,
     events: Socket,
-    queries: Socket,
     buffer: Vec<u8>,
     out: Vec<Event>,
     counts: Counts,
@@ -135,10 +135,6 @@ impl<'a> Session<'a> {
     ) -> Result<Self, NetlinkError> {
         let events = Socket::open(NETFILTER)?;
         let buffer_bytes = events.set_receive_buffer(config.buffer_bytes)?;
-        events
-            .raw()
-            .set_broadcast_error(config.reliable_destroy)
-            .map_err(|e| NetlinkError::from_io("setting NETLINK_BROADCAST_ERROR", e))?;
         for group in GROUPS {
             events.join(group)?;
         }
@@ -150,7 +146,6 @@ impl<'a> Session<'a> {
             neighbours,
             table: neighbours.snapshot(),
             events,
-            queries: Socket::open(NETFILTER)?,
             buffer: vec![0; DATAGRAM_BYTES_MAX],
             out: Vec::new(),
             counts: Counts::new(context),
@@ -235,73 +230,43 @@ impl<'a> Session<'a> {
     fn on_overrun(&mut self) {
         self.counts.enobufs.inc();
         self.gap.get_or_insert(self.caught_up);
-        let earliest = self.last_dump.plus(Duration::from_secs(self.config.resync_seconds));
-        self.next_dump = self.next_dump.min(earliest);
+        self.dump_soon();
     }
 
     /// Reads the whole connection table.
     fn dump(&mut self) -> anyhow::Result<()> {
-        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         let now = self.now();
         self.tracker.observe(now);
         self.tracker.timeouts = Timeouts::read(Path::new(SYSCTL_FOLDER));
         self.tracker.begin_dump(uptime(), now);
-        let missed_before = self.gap.take();
-        let request = Request::new(CT_GET, NLM_F_DUMP).body(&[0; 4]);
-        let sequence = self.queries.send("asking for the connection table", request)?;
-        let complete = self.read_dump(sequence, &mut buffer)?;
-        self.finish_dump(complete, missed_before)
-    }
-
-    /// Until `NLMSG_DONE`; false when pieces were lost on the way.
-    fn read_dump(&mut self, sequence: u32, buffer: &mut [u8]) -> anyhow::Result<bool> {
+        let gap = self.gap.take();
+        let (pieces, outcome) = dump::start(self.context)?;
         let mut complete = true;
-        let mut quiet_since = self.context.clock.mono();
         loop {
-            let now = self.now();
-            match self.queries.receive(buffer)? {
-                Received::Data(datagram) => {
-                    quiet_since = now.mono;
-                    match self.on_dump_piece(datagram, sequence, now)? {
-                        Piece::More => {}
-                        Piece::Interrupted => complete = false,
-                        Piece::Done => return Ok(complete),
-                    }
-                }
-                Received::Overrun | Received::Skipped => complete = false,
-                Received::Empty if now.mono.since(quiet_since) > DUMP_PATIENCE => {
-                    // Late pieces of this dump are told by their sequence number.
-                    return Ok(false);
-                }
-                Received::Empty => {
-                    self.queries.wait(Duration::from_millis(50))?;
-                }
-            }
             self.drain()?;
+            match pieces.recv_timeout(DUMP_DRAIN_EVERY) {
+                Ok(piece) => complete &= self.on_dump_piece(&piece)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
         }
+        complete &= outcome.join().unwrap_or_else(|_| Err(anyhow!("the dump's reader died")))?;
+        self.finish_dump(complete, gap)
     }
 
-    fn on_dump_piece(&mut self, datagram: &[u8], sequence: u32, now: Now) -> anyhow::Result<Piece> {
-        let mut piece = Piece::More;
-        for message in messages(datagram) {
+    /// False when the piece could not be read to its end.
+    fn on_dump_piece(&mut self, piece: &[u8]) -> anyhow::Result<bool> {
+        let now = self.now();
+        for message in messages(piece) {
             let Ok(message) = message else {
                 self.counts.decode_errors.inc();
-                return Ok(Piece::Interrupted);
+                return Ok(false);
             };
-            if message.sequence != sequence {
-                continue;
-            }
-            if message.flags & NLM_F_DUMP_INTR != 0 {
-                piece = Piece::Interrupted;
-            }
-            if let Some(number) = message.outcome() {
-                return end_of_dump(&message, number).map_err(Into::into);
-            }
             if message.kind >= NLMSG_MIN_TYPE {
                 self.on_dump_entry(&message, now)?;
             }
         }
-        Ok(piece)
+        Ok(true)
     }
 
     fn on_dump_entry(&mut self, message: &Message<'_>, now: Now) -> anyhow::Result<()> {
@@ -346,12 +311,12 @@ impl<'a> Session<'a> {
         self.next_dump = now.mono.plus(self.health.pause(self.config));
         if self.gap.is_some() {
             // Lost again while mending.
-            self.on_overrun_pending();
+            self.dump_soon();
         }
         Ok(())
     }
 
-    fn on_overrun_pending(&mut self) {
+    fn dump_soon(&mut self) {
         let earliest = self.last_dump.plus(Duration::from_secs(self.config.resync_seconds));
         self.next_dump = self.next_dump.min(earliest);
     }
@@ -382,27 +347,6 @@ impl<'a> Session<'a> {
         }
         let events = std::mem::take(&mut self.out);
         Ok(self.context.outbox.send(Delivery { events, checkpoint: None })?)
-    }
-}
-
-/// What a piece of a dump was.
-enum Piece {
-    More,
-    Interrupted,
-    Done,
-}
-
-fn end_of_dump(message: &Message<'_>, number: i32) -> Result<Piece, NetlinkError> {
-    let action = "reading the connection table";
-    match number {
-        0 if message.kind == NLMSG_DONE => Ok(Piece::Done),
-        0 => Ok(Piece::More),
-        // nfnetlink's answer for a subsystem nobody registered.
-        libc::EINVAL | libc::EOPNOTSUPP => Err(NetlinkError::Module {
-            action,
-            module: "nf_conntrack_netlink (OpenWrt: kmod-nf-conntrack-netlink)",
-        }),
-        n => Err(NetlinkError::from_io(action, std::io::Error::from_raw_os_error(n))),
     }
 }
 
