@@ -12,8 +12,10 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use agentmon_core::time::SystemClock;
-use agentmon_router::collect::neighbours::Neighbours;
-use agentmon_router::collect::{Collector, Context, Outbox, State, Stop, conntrack};
+use agentmon_router::collect::neighbours::{self, Neighbours};
+use agentmon_router::collect::{
+    Collector, Context, Outbox, State, Stop, conntrack, firewall, passive_dns,
+};
 use agentmon_router::counters::Counters;
 use anyhow::Context as _;
 
@@ -21,6 +23,9 @@ use anyhow::Context as _;
 #[serde(default, deny_unknown_fields)]
 struct Config {
     conntrack: conntrack::Config,
+    firewall: firewall::Config,
+    passive_dns: passive_dns::Config,
+    neighbours: neighbours::Config,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -83,11 +88,18 @@ fn collector(
     config: &Config,
     neighbours: &Neighbours,
 ) -> anyhow::Result<Box<dyn Collector>> {
+    let shared = neighbours.clone();
     Ok(match name {
-        "conntrack" => Box::new(conntrack::Source::with_neighbours(
-            config.conntrack.clone(),
-            neighbours.clone(),
-        )),
+        "conntrack" => {
+            Box::new(conntrack::Source::with_neighbours(config.conntrack.clone(), shared))
+        }
+        "firewall" => Box::new(firewall::Source::new(config.firewall.clone())),
+        "passive-dns" => {
+            Box::new(passive_dns::Source::with_neighbours(config.passive_dns.clone(), shared))
+        }
+        "neighbours" => {
+            Box::new(neighbours::Source::with_neighbours(config.neighbours.clone(), shared))
+        }
         other => anyhow::bail!("no kernel collector is called {other}"),
     })
 }

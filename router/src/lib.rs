@@ -15,6 +15,7 @@ pub mod lists;
 pub mod localtime;
 pub mod logging;
 pub mod netlink;
+pub mod packet;
 pub mod pipeline;
 pub mod ratelimit;
 pub mod ring;

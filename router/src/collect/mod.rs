@@ -9,6 +9,7 @@
 pub mod conntrack;
 pub mod dnsmasq_log;
 pub mod firewall;
+mod gaps;
 pub mod leases;
 pub mod neighbours;
 pub mod passive_dns;

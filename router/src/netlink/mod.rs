@@ -4,7 +4,11 @@
 //! Kernel names (`CTA_*`, `NFULA_*`) live here and in the decoders; they end at
 //! `normalise`.
 
+#[cfg(test)]
+pub(crate) mod captured;
+pub mod interfaces;
 pub mod message;
+pub mod nflog;
 pub mod socket;
 
 pub use message::{Attribute, Attributes, Malformed, Message, Request, attributes, messages};

@@ -8,12 +8,7 @@
 //! over IPv6, `curl http://203.0.113.1:8081/` from the wan side, and one echo request each.
 //! Each comment is what `conntrack -E -o id` printed for the same flow.
 
-/// Hexadecimal text -> bytes.
-pub(super) fn bytes(hex: &str) -> Vec<u8> {
-    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8).expect("hexadecimal");
-    let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).map(digit).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-}
+pub(super) use crate::netlink::captured::bytes;
 
 /// Every message below.
 pub(super) const ALL: [&str; 11] = [

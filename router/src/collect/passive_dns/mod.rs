@@ -1,0 +1,249 @@
+//! DNS as it passes by: messages of port 53, UDP and TCP, copied to us by NFLOG.
+//!
+//! In: the first 512 bytes of each packet that a rule `log group N` copied. Out: one [`Dns`]
+//! record per exchange. It sees what no resolver's log shows: clients that ask somebody
+//! else, and what they are told. Runs on a thread of its own. Budget: 5 us a packet.
+//!
+//! bytes -> `netlink::nflog` -> `packet` -> [`tcp`] -> `dns_wire` -> [`join`] -> delivery.
+//!
+//! Invariants: a packet seen on two hooks makes one record; lost packets are counted and
+//! told as a gap; a message that cannot be read is counted; nothing here can hold up a
+//! packet.
+
+mod join;
+mod tcp;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentmon_core::Event;
+use agentmon_core::dns_wire;
+use agentmon_core::event::{Body, Dns, Endpoint};
+use agentmon_core::service::proto;
+use agentmon_core::time::{Mono, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::firewall::send;
+use super::gaps::Gaps;
+use super::neighbours::{Neighbours, Table};
+use super::{Collector, Context};
+use crate::counters::Counter;
+use crate::netlink::nflog::{Group, Logged, Turn};
+use crate::packet::{self, Packet, Transport};
+use join::{Exchanges, Seen};
+use tcp::{Segment, Streams};
+
+/// Most answers fit; of longer ones what was copied is read.
+const COPY_BYTES: u32 = 512;
+const PORT: u16 = 53;
+/// Longest wait, so that time-outs and the wish to stop are heard.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+/// Only a turn with so many packets is followed by a nap: a nap would blur the latency of
+/// quiet hours, when a wake-up per packet costs nothing.
+const BUSY_PACKETS: u64 = 32;
+const NAP: Duration = Duration::from_millis(20);
+
+/// Settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether this collector runs.
+    pub enabled: bool,
+    /// Number of the NFLOG group to which the firewall's rules copy port 53.
+    pub group: u16,
+    /// Most questions waiting for their answer, about 250 bytes each.
+    pub exchanges_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        // 4,096: 800 questions a second, none of them answered, for 5 s.
+        Self { enabled: true, group: 6, exchanges_max: 4_096 }
+    }
+}
+
+/// The collector.
+#[derive(Debug)]
+pub struct Source {
+    config: Config,
+    neighbours: Neighbours,
+}
+
+impl Source {
+    /// Not yet reading; MACs only as far as the packets carry them.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self::with_neighbours(config, Neighbours::default())
+    }
+
+    /// Not yet reading; MACs that the packets do not carry come from that table.
+    #[must_use]
+    pub fn with_neighbours(config: Config, neighbours: Neighbours) -> Self {
+        Self { config, neighbours }
+    }
+}
+
+impl Collector for Source {
+    fn name(&self) -> &str {
+        "passive-dns"
+    }
+
+    fn run(&mut self, context: &Context) -> anyhow::Result<()> {
+        let mut group = Group::bind(self.config.group, COPY_BYTES)?;
+        let mut reader = Reader::new(&self.config, context);
+        context.state.set(format!(
+            "ok: no packet so far; the firewall must copy port 53 to group {} \
+             (`agentmon-router setup` can add that)",
+            self.config.group
+        ));
+        while !context.stop.is_set() {
+            group.wait(WAIT_MAX)?;
+            let packets = reader.turn(context, &mut group, self.neighbours.snapshot())?;
+            if packets > BUSY_PACKETS {
+                std::thread::sleep(NAP);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one run keeps between reads.
+struct Reader {
+    dns: Listener,
+    gaps: Gaps,
+    /// Last time that nothing was missing.
+    intact: Timestamp,
+    total: u64,
+    packets: Counter,
+    lost: Counter,
+    decode_errors: Counter,
+    repeated: Counter,
+    crowded_out: Counter,
+    broken_streams: Counter,
+}
+
+impl Reader {
+    fn new(config: &Config, context: &Context) -> Self {
+        let counter = |name: &str| context.counters.counter(name);
+        Self {
+            dns: Listener::new(config.exchanges_max),
+            gaps: Gaps::new("passive-dns"),
+            intact: context.clock.wall(),
+            total: 0,
+            packets: counter("passive_dns.packets"),
+            lost: counter("drop.passive_dns.enobufs"),
+            decode_errors: counter("passive_dns.decode_errors"),
+            repeated: counter("passive_dns.repeated"),
+            crowded_out: counter("passive_dns.crowded_out"),
+            broken_streams: counter("passive_dns.broken_streams"),
+        }
+    }
+
+    /// Reads what waits and delivers it; returns how many packets that were.
+    fn turn(
+        &mut self,
+        context: &Context,
+        group: &mut Group,
+        table: Arc<Table>,
+    ) -> anyhow::Result<u64> {
+        let (wall, mono) = (context.clock.wall(), context.clock.mono());
+        let mut found = Vec::new();
+        let turn = group.read(|logged| self.dns.packet(logged, mono, &mut found))?;
+        found.extend(self.dns.exchanges.expire(mono));
+        self.count(&turn, wall);
+        if turn.packets > 0 {
+            self.total += turn.packets;
+            context.state.set(format!("ok: {} packets", self.total));
+        }
+        let event = |mut dns: Dns| {
+            dns.mac = dns.mac.or_else(|| table.get(&dns.client).map(|n| n.mac));
+            Event { time: wall, body: Body::Dns(dns) }
+        };
+        let mut events: Vec<Event> = found.into_iter().map(event).collect();
+        events.extend(self.gaps.take(wall, mono));
+        send(context, events)?;
+        Ok(turn.packets)
+    }
+
+    fn count(&mut self, turn: &Turn, wall: Timestamp) {
+        self.packets.add(turn.packets);
+        self.lost.add(turn.lost);
+        self.decode_errors.add(turn.unreadable + std::mem::take(&mut self.dns.unreadable));
+        self.repeated.add(std::mem::take(&mut self.dns.exchanges.repeated));
+        self.crowded_out.add(std::mem::take(&mut self.dns.exchanges.crowded_out));
+        self.broken_streams.add(std::mem::take(&mut self.dns.streams.broken));
+        self.gaps.note(turn.lost, self.intact);
+        self.intact = wall;
+    }
+}
+
+/// Packets -> exchanges, without I/O.
+#[derive(Debug)]
+struct Listener {
+    exchanges: Exchanges,
+    streams: Streams,
+    /// Packets that were no DNS.
+    unreadable: u64,
+}
+
+impl Listener {
+    fn new(exchanges_max: usize) -> Self {
+        let exchanges = Exchanges::new(exchanges_max);
+        Self { exchanges, streams: Streams::default(), unreadable: 0 }
+    }
+
+    /// One copied packet; finished exchanges go to `found`.
+    fn packet(&mut self, logged: &Logged<'_>, mono: Mono, found: &mut Vec<Dns>) {
+        let Ok(packet) = packet::parse(logged.payload) else {
+            self.unreadable += 1;
+            return;
+        };
+        match packet.transport {
+            Transport::Udp { data } => self.message(data, &packet, logged, mono, found),
+            Transport::Tcp { sequence, flags, data, data_length } => {
+                let segment = Segment { sequence, flags, data, length: data_length };
+                let mut messages = Vec::new();
+                let direction = (packet.src, packet.dst);
+                self.streams.segment(direction, &segment, mono, |m| messages.push(m.to_vec()));
+                for message in messages {
+                    self.message(&message, &packet, logged, mono, found);
+                }
+            }
+            // A later fragment of a datagram: its first one told what it could.
+            Transport::Other if packet.proto == proto::UDP => {}
+            Transport::Other => self.unreadable += 1,
+        }
+    }
+
+    fn message(
+        &mut self,
+        bytes: &[u8],
+        packet: &Packet<'_>,
+        logged: &Logged<'_>,
+        mono: Mono,
+        found: &mut Vec<Dns>,
+    ) {
+        let Ok(message) = dns_wire::decode(bytes) else {
+            self.unreadable += 1;
+            return;
+        };
+        let Some((client, server)) = sides(packet, message.response) else {
+            self.unreadable += 1;
+            return;
+        };
+        let mac = logged.mac.filter(|mac| !message.response && !mac.is_group());
+        let seen = Seen { client, server: server.ip, mac, mono, stamp: logged.time };
+        self.exchanges.message(&seen, message, found);
+    }
+}
+
+/// Client and server, if the message goes the way it says: questions to port 53, answers
+/// from there.
+fn sides(packet: &Packet<'_>, response: bool) -> Option<(Endpoint, Endpoint)> {
+    let (client, server) =
+        if response { (packet.dst, packet.src) } else { (packet.src, packet.dst) };
+    (server.port == PORT).then_some((client, server))
+}
+
+#[cfg(test)]
+mod tests;
