@@ -162,6 +162,18 @@ impl Config {
         self.ring.validate().map_err(under("ring"))?;
         self.forward.validate().map_err(under("forward"))?;
         self.tier0.validate().map_err(|e| problem_at(format!("tier0.{}", e.key), e.problem))?;
+        self.collect.conntrack.validate().map_err(under("collect.conntrack"))?;
+        self.collect.passive_dns.validate().map_err(under("collect.passive_dns"))?;
+        self.collect.neighbours.validate().map_err(under("collect.neighbours"))?;
+        if self.collect.firewall.enabled
+            && self.collect.passive_dns.enabled
+            && self.collect.firewall.group == self.collect.passive_dns.group
+        {
+            return Err(problem_at(
+                "collect.passive_dns.group",
+                "want another group than collect.firewall.group: one reader holds a group",
+            ));
+        }
         self.collect.dnsmasq_log.validate().map_err(under("collect.dnsmasq_log"))?;
         self.collect.leases.validate().map_err(under("collect.leases"))?;
         self.collect.replay.validate().map_err(under("collect.replay"))?;

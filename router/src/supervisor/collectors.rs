@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Core;
+use crate::collect::neighbours::Neighbours;
 use crate::collect::{
     Collector, Context, State, Stop, conntrack, dnsmasq_log, firewall, leases, neighbours,
     passive_dns, replay,
@@ -55,22 +56,27 @@ pub(super) struct Running {
 }
 
 /// The collectors that are switched on, in the order of the data path.
-pub(super) fn wanted(config: &CollectConfig) -> Vec<Wanted> {
+///
+/// `who` is the neighbour table they share: one collector writes it, others look addresses
+/// up in it.
+pub(super) fn wanted(config: &CollectConfig, who: &Neighbours) -> Vec<Wanted> {
+    let (flows, names, devices) = (who.clone(), who.clone(), who.clone());
     let logs = config
         .dnsmasq_log
         .each()
         .map(|one_file| one("dnsmasq-log", &one_file, one_file.enabled, dnsmasq_log::Source::new));
     let all = [
-        one("conntrack", &config.conntrack, config.conntrack.enabled, conntrack::Source::new),
+        one("conntrack", &config.conntrack, config.conntrack.enabled, move |c| {
+            conntrack::Source::with_neighbours(c, flows.clone())
+        }),
         one("firewall", &config.firewall, config.firewall.enabled, firewall::Source::new),
-        one(
-            "passive-dns",
-            &config.passive_dns,
-            config.passive_dns.enabled,
-            passive_dns::Source::new,
-        ),
+        one("passive-dns", &config.passive_dns, config.passive_dns.enabled, move |c| {
+            passive_dns::Source::with_neighbours(c, names.clone())
+        }),
         one("leases", &config.leases, config.leases.enabled, leases::Source::new),
-        one("neighbours", &config.neighbours, config.neighbours.enabled, neighbours::Source::new),
+        one("neighbours", &config.neighbours, config.neighbours.enabled, move |c| {
+            neighbours::Source::with_neighbours(c, devices.clone())
+        }),
         one("replay", &config.replay, config.replay.enabled, replay::Source::new),
     ];
     let mut all: Vec<Wanted> = all.into_iter().chain(logs).flatten().collect();
@@ -89,7 +95,12 @@ fn number(all: &mut [Wanted]) {
     }
 }
 
-fn one<C, S>(name: &'static str, config: &C, enabled: bool, new: fn(C) -> S) -> Option<Wanted>
+fn one<C, S>(
+    name: &'static str,
+    config: &C,
+    enabled: bool,
+    new: impl Fn(C) -> S + Send + 'static,
+) -> Option<Wanted>
 where
     C: Clone + Serialize + Send + 'static,
     S: Collector + 'static,
@@ -210,13 +221,15 @@ mod tests {
         let base = CollectConfig::default();
         let mut changed = base.clone();
         changed.replay.enabled = true;
-        let names = |c: &CollectConfig| wanted(c).into_iter().map(|w| w.name).collect::<Vec<_>>();
+        let who = Neighbours::default();
+        let names =
+            |c: &CollectConfig| wanted(c, &who).into_iter().map(|w| w.name).collect::<Vec<_>>();
         assert!(!names(&base).contains(&"replay".to_owned()));
         assert!(names(&changed).contains(&"replay".to_owned()));
         changed.dnsmasq_log.enabled = true;
         changed.dnsmasq_log.paths = vec!["/var/log/a.log".into(), "/var/log/b.log".into()];
         assert!(names(&changed).ends_with(&["dnsmasq-log".to_owned(), "dnsmasq-log-2".to_owned()]));
-        let settings = |c: &CollectConfig| wanted(c).first().map(|w| w.settings.clone());
+        let settings = |c: &CollectConfig| wanted(c, &who).first().map(|w| w.settings.clone());
         assert_eq!(settings(&base), settings(&changed));
     }
 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use agentmon_core::time::{Clock, Mono, SystemClock};
 use anyhow::Context as _;
 
+use crate::collect::neighbours::Neighbours;
 use crate::collect::{Outbox, Stop};
 use crate::config::Config;
 use crate::counters::Counters;
@@ -54,6 +55,8 @@ pub(crate) struct Core {
     outbox: Mutex<Option<Outbox>>,
     config: Mutex<Config>,
     collectors: Arc<Mutex<Vec<Running>>>,
+    /// Whose address it is: kept by one collector, read by others.
+    neighbours: Neighbours,
 }
 
 /// A running router.
@@ -106,6 +109,7 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
         outbox: Mutex::new(Some(outbox)),
         config: Mutex::new(config.clone()),
         collectors: Arc::default(),
+        neighbours: Neighbours::default(),
     });
     let server = Server::start(
         &config.status,
@@ -296,7 +300,7 @@ impl Core {
     /// Makes the running collectors those of the configuration; unchanged ones run on.
     fn run_collectors(self: &Arc<Self>, config: &Config) -> anyhow::Result<()> {
         let mut running = lock(&self.collectors);
-        let wanted = collectors::wanted(&config.collect);
+        let wanted = collectors::wanted(&config.collect, &self.neighbours);
         let (keep, mut end): (Vec<_>, Vec<_>) =
             running.drain(..).partition(|r: &Running| wanted.iter().any(|w| r.is(w)));
         end.iter().for_each(Running::ask_to_stop);

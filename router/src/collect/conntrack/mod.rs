@@ -33,6 +33,8 @@ pub mod track;
 
 pub use entry::Now;
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::neighbours::Neighbours;
@@ -79,6 +81,29 @@ impl Default for Config {
             // end thousands of flows at once.
             buffer_bytes: 16 * 1024 * 1024,
         }
+    }
+}
+
+impl Config {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// The key, and what is allowed.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        let within = |key, value: u64, range: RangeInclusive<u64>| {
+            let (least, most) = (range.start(), range.end());
+            if range.contains(&value) {
+                Ok(())
+            } else {
+                Err((key, format!("want {least} to {most}, not {value}")))
+            }
+        };
+        within("flows_max", self.flows_max as u64, 1..=4_194_304)?;
+        within("dump_seconds", self.dump_seconds, 1..=3_600)?;
+        within("poll_seconds", self.poll_seconds, 1..=3_600)?;
+        within("resync_seconds", self.resync_seconds, 1..=3_600)?;
+        within("nap_ms", self.nap_ms, 0..=1_000)?;
+        within("buffer_bytes", self.buffer_bytes as u64, 65_536..=1_073_741_824)
     }
 }
 

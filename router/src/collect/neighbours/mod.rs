@@ -86,6 +86,21 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// The key, and what is allowed.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        let n = self.dump_seconds;
+        if (1..=3_600).contains(&n) {
+            Ok(())
+        } else {
+            Err(("dump_seconds", format!("want 1 to 3600, not {n}")))
+        }
+    }
+}
+
 /// The collector.
 #[derive(Debug)]
 pub struct Source {

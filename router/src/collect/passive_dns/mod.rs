@@ -62,6 +62,21 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// The key, and what is allowed.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        let n = self.exchanges_max;
+        if (16..=1_048_576).contains(&n) {
+            Ok(())
+        } else {
+            Err(("exchanges_max", format!("want 16 to 1048576, not {n}")))
+        }
+    }
+}
+
 /// The collector.
 #[derive(Debug)]
 pub struct Source {
