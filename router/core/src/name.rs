@@ -280,6 +280,17 @@ pub fn printable(bytes: &[u8], max: usize) -> String {
     out
 }
 
+/// Printable ASCII cut to `max` bytes (at least 3), a cut marked by `...`.
+#[must_use]
+pub fn cut(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        let keep = (0..=max.saturating_sub(3)).rev().find(|n| text.is_char_boundary(*n));
+        text.truncate(keep.unwrap_or(0));
+        text.push_str("...");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,5 +347,7 @@ mod tests {
         assert_eq!(printable(b"br-lan", 16), "br-lan");
         assert_eq!(printable(b"\x1b]0;x\x07", 16), "\\x1b]0;x\\x07");
         assert_eq!(printable(b"abcdef", 3), "abc...");
+        assert_eq!(cut("abcdef".into(), 6), "abcdef");
+        assert_eq!(cut("abcdefg".into(), 6), "abc...");
     }
 }

@@ -23,7 +23,7 @@ use crate::event::{
     Flow, FlowPhase, Gap, Mac, Resolved, TEXT_BYTES_MAX, TcpState, Verdict, Volume,
 };
 use crate::finding::{EVIDENCE_MAX, Finding};
-use crate::name::{Name, printable};
+use crate::name::{Name, cut, printable};
 use crate::time::Timestamp;
 
 /// The version this code writes; it reads up to this one.
@@ -597,7 +597,7 @@ fn to_endpoint(e: Option<pb::Endpoint>, field: &'static str) -> Result<Endpoint,
 /// Printable and at most `max` bytes; already printable text is kept as it is.
 fn clean(text: String, max: usize) -> String {
     let fine = text.len() <= max && text.bytes().all(|b| (b' '..=b'~').contains(&b));
-    if fine { text } else { printable(text.as_bytes(), max) }
+    if fine { text } else { cut(printable(text.as_bytes(), max), max) }
 }
 fn some_text(text: String) -> Option<String> {
     (!text.is_empty()).then(|| clean(text, TEXT_BYTES_MAX))
@@ -893,6 +893,17 @@ mod tests {
         assert!(matches!(decode_batch(&body), Err(WireError::NewerVersion(2))));
         // Field 15, an empty message: an event kind of the future.
         assert!(matches!(decode_event(&[0x7a, 0]), Err(WireError::UnknownKind)));
+    }
+
+    /// Texts that are too long or not printable are so once, and then stay as they are.
+    #[test]
+    fn texts_are_cleaned_once_and_for_all() {
+        for text in ["\u{1b}[31m\\", &"x".repeat(300), &"\u{7}".repeat(100), &"é\\".repeat(90)] {
+            let once = clean(text.to_owned(), TEXT_BYTES_MAX);
+            assert!(once.len() <= TEXT_BYTES_MAX, "{once}");
+            assert!(once.bytes().all(|b| (b' '..=b'~').contains(&b)), "{once}");
+            assert_eq!(clean(once.clone(), TEXT_BYTES_MAX), once);
+        }
     }
 
     proptest::proptest! {

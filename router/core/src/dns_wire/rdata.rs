@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::types::type_name;
 use super::{Reader, Stop};
 use crate::event::{Answer, TEXT_BYTES_MAX, unmap};
-use crate::name::printable;
+use crate::name::{cut, printable};
 
 /// Octets shown of data that has no form of its own.
 const HEX_OCTETS_MAX: usize = 64;
@@ -27,7 +27,7 @@ impl Reader<'_> {
             (1, 1) => self.array::<4>().map(|o| Answer::Address(IpAddr::from(o))),
             (28, 1) => self.array::<16>().map(|o| Answer::Address(unmap(IpAddr::from(o)))),
             (5, _) => self.name().map(Answer::Cname),
-            _ => self.text(rtype).map(|text| Answer::Other(cut(text))),
+            _ => self.text(rtype).map(|text| Answer::Other(cut(text, TEXT_BYTES_MAX))),
         };
         match known {
             Ok(answer) if self.at == self.end => answer,
@@ -170,13 +170,4 @@ fn hex(data: Reader<'_>, rtype: u16) -> String {
         out.push_str("...");
     }
     out
-}
-
-/// At most [`TEXT_BYTES_MAX`] bytes, a cut marked by `...`. The text is ASCII.
-fn cut(mut text: String) -> String {
-    if text.len() > TEXT_BYTES_MAX {
-        text.truncate(TEXT_BYTES_MAX - 3);
-        text.push_str("...");
-    }
-    text
 }
