@@ -18,18 +18,21 @@
 //! Polling instead of inotify: it works the same on overlay, tmpfs, NFS and FUSE, and a
 //! log that writes 1,000 lines/s would wake an inotify reader 1,000 times a second.
 
+mod find;
 pub mod lines;
 pub mod position;
 pub mod siblings;
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use lines::{LineBuffer, LineCounts};
-use position::{FileId, HEAD_BYTES_MAX, Position, Print, ends_with, mtime_ns, read_full_at};
-use siblings::{Sibling, first_since, scan, younger};
+use position::{
+    FileId, HEAD_BYTES_MAX, Position, Print, ends_with, mtime_ns, open_regular, read_full_at,
+};
+use siblings::{Scene, first_since, look, younger};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -168,10 +171,13 @@ impl Follower {
             if let Some(line) = self.lines.next_line() {
                 return Ok(Step::Line(self.lines.get(line)));
             }
-            match self.fill()? {
-                Fill::More => {}
-                Fill::Idle => return Ok(Step::Idle),
-                Fill::Loss(loss) => return Ok(Step::Loss(loss)),
+            match self.fill() {
+                Ok(Fill::More) => {}
+                Ok(Fill::Idle) => return Ok(Step::Idle),
+                Ok(Fill::Loss(loss)) => return Ok(Step::Loss(loss)),
+                // A rotation is going on just now.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Idle),
+                Err(e) => return Err(e),
             }
         }
     }
@@ -221,7 +227,7 @@ impl Follower {
     fn is_same(&self, offset: u64) -> io::Result<bool> {
         let Some(open) = &self.open else { return Ok(false) };
         if open.head.len == 0 {
-            return Ok(first_since(&scan(&self.path)?, open.id, open.mtime_ns).is_none());
+            return Ok(first_since(&look(&self.path)?.siblings, open.id, open.mtime_ns).is_none());
         }
         Ok(open.head.fits(&open.file, 0)?
             && ends_with(&open.file, offset, self.lines.read_context())?)
@@ -240,22 +246,22 @@ impl Follower {
         let Some(open) = &mut self.open else { return Ok(Fill::Idle) };
         open.mtime_ns = mtime_ns(&meta);
         let id = open.id;
-        let named = stat(&self.path)?;
-        if named.as_ref().is_some_and(|m| FileId::of(m) == id) {
-            return Ok(Fill::Idle);
+        match std::fs::metadata(&self.path) {
+            Ok(named) if FileId::of(&named) == id => return Ok(Fill::Idle),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
         }
-        self.rotated(named.as_ref())
+        self.rotated(&look(&self.path)?)
     }
 
     /// The path names another file, or none: goes on to the oldest younger file with
     /// content. Without one, the writer has not changed over yet.
-    fn rotated(&mut self, named: Option<&Metadata>) -> io::Result<Fill> {
+    fn rotated(&mut self, scene: &Scene) -> io::Result<Fill> {
         let Some(open) = &self.open else { return Ok(Fill::Idle) };
-        let siblings = scan(&self.path)?;
-        let later = younger(&siblings, Some(open.id), open.mtime_ns);
-        let next = match (later.plain.first(), named) {
+        let later = younger(&scene.siblings, Some(open.id), open.mtime_ns);
+        let next = match (later.plain.first(), scene.named) {
             (Some(sibling), _) => (sibling.path.clone(), sibling.id),
-            (None, Some(meta)) if meta.len() > 0 => (self.path.clone(), FileId::of(meta)),
+            (None, Some((id, size))) if size > 0 && id != open.id => (self.path.clone(), id),
             _ => return Ok(Fill::Idle),
         };
         // Lines written between our reaching the end and the first line of the next file.
@@ -265,7 +271,7 @@ impl Follower {
             Chunk::End => {}
         }
         let since_ns = self.open.as_ref().map_or(0, |o| o.mtime_ns);
-        let file = match File::open(&next.0) {
+        let file = match open_regular(&next.0) {
             Ok(file) if FileId::of(&file.metadata()?) == next.1 => file,
             // Renamed or deleted meanwhile: look again at the next poll.
             Ok(_) => return Ok(Fill::Idle),
@@ -289,11 +295,11 @@ impl Follower {
 
     /// The open file was truncated in place: first the rest of its copy, then anew.
     fn truncated(&mut self) -> io::Result<Fill> {
-        self.counts.truncated += 1;
         let Some(position) = self.position() else { return Ok(Fill::Idle) };
         let pending = self.lines.pending() > 0;
-        let siblings = scan(&self.path)?;
-        if let Some(file) = copy_of(&position, &siblings)? {
+        let copy = find::copy_of(&position, &look(&self.path)?.siblings)?;
+        self.counts.truncated += 1;
+        if let Some(file) = copy {
             self.open_at(file, Some(&position))?;
             return Ok(Fill::More);
         }
@@ -309,7 +315,7 @@ impl Follower {
     /// First sight of the log.
     fn first(&mut self) -> io::Result<Fill> {
         let skip = std::mem::take(&mut self.skip_existing);
-        let file = match File::open(&self.path) {
+        let file = match open_regular(&self.path) {
             Ok(file) => file,
             // What appears later is new from its first line on.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Fill::Idle),
@@ -326,51 +332,6 @@ impl Follower {
             let inside = self.lines.context().last() != Some(&b'\n');
             self.seek(size, inside)?;
         }
-        Ok(Fill::More)
-    }
-
-    /// Finds the file of a saved position: under its own name or a rotated one.
-    fn find(&mut self, position: &Position) -> io::Result<Fill> {
-        let siblings = scan(&self.path)?;
-        let named = match File::open(&self.path) {
-            Ok(file) => Some(file),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(e),
-        };
-        if let Some(file) = &named
-            && FileId::of(&file.metadata()?) == position.id
-            && !position.is_blank()
-            && position.fits(file)?
-        {
-            return self.found(file.try_clone()?, Some(position));
-        }
-        if let Some(file) = copy_of(position, &siblings)? {
-            return self.found(file, Some(position));
-        }
-        // The same content under another inode: restored from a backup, moved to a new disk.
-        if let Some(file) = &named
-            && !position.is_blank()
-            && position.fits(file)?
-        {
-            return self.found(file.try_clone()?, Some(position));
-        }
-        let next = match younger(&siblings, None, position.mtime_ns).plain.first() {
-            Some(sibling) => Some(File::open(&sibling.path)?),
-            None => named,
-        };
-        // No log at all: its disk may not be there yet.
-        let Some(file) = next else { return Ok(Fill::Idle) };
-        self.found(file, None)?;
-        if position.is_blank() {
-            return Ok(Fill::More);
-        }
-        self.counts.lost_rotated += 1;
-        Ok(Fill::Loss(Loss { reason: "log-rotated-away", since_ns: position.mtime_ns }))
-    }
-
-    fn found(&mut self, file: File, at: Option<&Position>) -> io::Result<Fill> {
-        self.open_at(file, at)?;
-        self.resume = None;
         Ok(Fill::More)
     }
 
@@ -402,34 +363,6 @@ fn head_of(file: &File) -> io::Result<Print> {
     let mut space = [0u8; HEAD_BYTES_MAX];
     let n = read_full_at(file, &mut space, 0)?;
     Ok(Print::of(space.get(..n).unwrap_or_default()))
-}
-
-/// The rotated file that holds what was read under `position`: the very file, renamed, or
-/// a copy of it. The one that changed last, where several would do.
-fn copy_of(position: &Position, siblings: &[Sibling]) -> io::Result<Option<File>> {
-    if position.is_blank() {
-        let first = first_since(siblings, position.id, position.mtime_ns);
-        return first.map(|s| File::open(&s.path)).transpose();
-    }
-    let mut plain: Vec<&Sibling> =
-        siblings.iter().filter(|s| !s.compressed && s.size >= position.offset).collect();
-    plain.sort_by_key(|s| (s.id != position.id, std::cmp::Reverse(s.mtime_ns)));
-    for sibling in plain {
-        let Ok(file) = File::open(&sibling.path) else { continue };
-        if position.fits(&file)? {
-            return Ok(Some(file));
-        }
-    }
-    Ok(None)
-}
-
-/// `None` where there is no such file.
-fn stat(path: &Path) -> io::Result<Option<Metadata>> {
-    match std::fs::metadata(path) {
-        Ok(meta) => Ok(Some(meta)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
 }
 
 #[cfg(test)]

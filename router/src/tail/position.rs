@@ -8,7 +8,8 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -18,6 +19,21 @@ use super::lines::CONTEXT_BYTES_MAX;
 /// Most bytes at the begin of a file that go into its fingerprint: two or three lines,
 /// and so at least one time stamp.
 pub const HEAD_BYTES_MAX: usize = 256;
+
+/// Opens a regular file for reading. Anything else is refused: a pipe would block, a device
+/// never ends.
+///
+/// # Errors
+/// As [`File::open`]; `InvalidInput` for what is no regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    // Not to wait for a writer, should it be a pipe.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        let text = format!("{} is no regular file", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(file)
+}
 
 /// Which file, as the kernel numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 //!
 //! Rotation names: `FILE.1` (higher = older; newsyslog begins at 0), `FILE-20260508` and
 //! the like (higher = younger), each also with the extension kept last (`name-1.log`), and
-//! compressed forms of all. [`scan`] reads the directory; [`younger`] decides, pure.
+//! compressed forms of all. [`look`] reads the directory; [`younger`] decides, pure.
 //!
 //! Invariants: at most [`SIBLINGS_MAX`] are kept, of at most [`ENTRIES_MAX`] directory
 //! entries; one rule orders a set: numbers if the reference file has a number, texts if it
@@ -18,6 +18,9 @@ use super::position::{FileId, mtime_ns};
 pub const SIBLINGS_MAX: usize = 256;
 /// Most directory entries looked at.
 pub const ENTRIES_MAX: usize = 65_536;
+
+/// Times a directory that changes is read again before that is left to the next poll.
+const LOOKS_MAX: usize = 4;
 
 const COMPRESSED: [&str; 6] = ["gz", "xz", "zst", "bz2", "lz4", "Z"];
 
@@ -47,11 +50,49 @@ pub struct Sibling {
     pub compressed: bool,
 }
 
-/// The rotated files beside `path`.
+/// A log and its rotated files at one moment.
+#[derive(Debug)]
+pub struct Scene {
+    /// What the log's own name stands for, if anything: which file, and its bytes.
+    pub named: Option<(FileId, u64)>,
+    /// The rotated files.
+    pub siblings: Vec<Sibling>,
+}
+
+/// The log at `path` and the rotated files beside it.
+///
+/// A directory is not read at one moment: while a rotation renames its files, one of them
+/// may be missed. So it is read until two readings name the same files.
 ///
 /// # Errors
-/// When the directory cannot be read.
-pub fn scan(path: &Path) -> io::Result<Vec<Sibling>> {
+/// When the directory cannot be read; `WouldBlock` while a rotation is going on: ask again.
+pub fn look(path: &Path) -> io::Result<Scene> {
+    let mut before = look_once(path)?;
+    for _ in 0..LOOKS_MAX {
+        let after = look_once(path)?;
+        let key = |scene: &Scene| {
+            let mut ids: Vec<_> = scene.siblings.iter().map(|s| (s.path.clone(), s.id)).collect();
+            ids.sort_by(|a, b| a.0.cmp(&b.0));
+            (scene.named.map(|(id, _)| id), ids)
+        };
+        if key(&before) == key(&after) {
+            return Ok(after);
+        }
+        before = after;
+    }
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+fn look_once(path: &Path) -> io::Result<Scene> {
+    let named = match std::fs::metadata(path) {
+        Ok(meta) => Some((FileId::of(&meta), meta.len())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(e),
+    };
+    Ok(Scene { named, siblings: scan(path)? })
+}
+
+fn scan(path: &Path) -> io::Result<Vec<Sibling>> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -78,6 +119,9 @@ pub fn scan(path: &Path) -> io::Result<Vec<Sibling>> {
             compressed,
         });
     }
+    // Compressed just now: the plain file still is there.
+    let plain: Vec<Tag> = found.iter().filter(|s| !s.compressed).map(|s| s.tag.clone()).collect();
+    found.retain(|s| !s.compressed || !plain.contains(&s.tag));
     Ok(found)
 }
 

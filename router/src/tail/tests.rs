@@ -270,6 +270,12 @@ fn an_unreadable_log_is_an_error() {
     let log = Log::new();
     fs::create_dir(log.path()).unwrap();
     assert!(log.follow().step().is_err());
+    // A pipe without a writer must not block.
+    let log = Log::new();
+    let made = std::process::Command::new("mkfifo").arg(log.path()).status().unwrap();
+    assert!(made.success());
+    let error = log.follow().step().unwrap_err().to_string();
+    assert!(error.contains("no regular file"), "{error}");
 }
 
 /// A small generator: the tests need no better one, and the seed is all of its state.
@@ -417,4 +423,47 @@ fn every_line_exactly_once_in_any_history() {
         eprintln!("seed {seed}");
         model(seed);
     }
+}
+
+/// A writer and a reader at the same time, with rotations under both.
+#[test]
+fn a_writer_at_full_speed() {
+    const LINES: u64 = 200_000;
+    let log = Log::new();
+    log.append("dns.log", "");
+    let mut reader = Reader::new(&log);
+    reader.read(1);
+    let path = log.path();
+    let writer = std::thread::spawn(move || {
+        let open = || OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        let mut file = open();
+        for block in 0..LINES / 100 {
+            let text: String =
+                (0..100).map(|i| format!("{} abcdefghij\n", block * 100 + i)).collect();
+            let (first, second) = text.split_at(text.len() / 3);
+            file.write_all(first.as_bytes()).unwrap();
+            file.write_all(second.as_bytes()).unwrap();
+            if block % 150 == 149 {
+                for n in (1..20u32).rev() {
+                    let name = |n| path.with_extension(format!("log.{n}"));
+                    if name(n).exists() {
+                        fs::rename(name(n), name(n + 1)).unwrap();
+                    }
+                }
+                fs::rename(&path, path.with_extension("log.1")).unwrap();
+                file = open();
+            }
+        }
+    });
+    loop {
+        let written = writer.is_finished();
+        reader.read(u64::MAX);
+        if written {
+            break;
+        }
+    }
+    writer.join().unwrap();
+    let wrong = reader.read.iter().copied().zip(0..).find(|(got, want)| got != want);
+    assert_eq!((wrong, reader.read.len() as u64), (None, LINES), "{:?}", reader.follower.counts());
+    assert_eq!(reader.follower.counts().rotated, LINES / 100 / 150);
 }

@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use super::{Checkpoint, Closed, Collector, Context, DELIVERY_EVENTS_MAX, Delivery};
 use crate::counters::{Counter, Counters};
 use crate::localtime::{Zone, ZoneSetting};
+use crate::ratelimit::LogLimit;
 use crate::tail::position::Position;
 use crate::tail::{Counts as TailCounts, Follower, Step};
 
@@ -43,6 +44,8 @@ pub use self::reader::{ReadCounts, Reader, State};
 pub const PATHS_MAX: usize = 16;
 /// A checkpoint without events (lines that say nothing) is committed this often.
 const QUIET_COMMIT_SECONDS: u64 = 5;
+/// A log whose new lines are dated this far from now is in another zone than we think.
+const SKEW_MAX: Duration = Duration::from_secs(600);
 /// Lines read between two looks at the clock and at the wish to stop.
 const LINES_PER_LOOK: usize = 512;
 /// Room kept free in a delivery: one line may end all open exchanges.
@@ -130,6 +133,9 @@ pub struct Source {
     delivered: Option<Position>,
     restore_failed: bool,
     counted: Option<Counted>,
+    log_limit: LogLimit,
+    /// How far the log's clock was from ours when a line came in, and whether ahead.
+    skew: Option<(Duration, bool)>,
 }
 
 impl Source {
@@ -148,6 +154,8 @@ impl Source {
             delivered: None,
             restore_failed: false,
             counted: None,
+            log_limit: LogLimit::default(),
+            skew: None,
         }
     }
 
@@ -206,6 +214,19 @@ impl Source {
         counted.update(self.reader.counts(), self.follower.counts());
     }
 
+    fn skew_now(&self, context: &Context) -> Option<(Duration, bool)> {
+        let (last, now) = (self.reader.last()?, context.clock.wall());
+        Some((last.distance(now), last > now))
+    }
+
+    fn say_unknown(&mut self, now: Mono) {
+        if let Some(line) = self.reader.take_unknown()
+            && let Some(more) = self.log_limit.allow("unknown-line", now)
+        {
+            tracing::info!("{}: not understood: {line}{more}", self.path.display());
+        }
+    }
+
     fn say_state(&self, context: &Context) {
         let path = self.path.display();
         let counts = self.reader.counts();
@@ -216,6 +237,11 @@ impl Source {
             )
         } else if counts.lines > 100 && counts.queries == 0 {
             format!("{path} holds no queries: set log-queries=extra in dnsmasq")
+        } else if let Some((skew, ahead)) = self.skew.filter(|(skew, _)| *skew > SKEW_MAX) {
+            let (minutes, side) = (skew.as_secs() / 60, if ahead { "ahead" } else { "behind" });
+            format!(
+                "{path}: its clock is {minutes} min {side}: set timezone, or its machine's clock"
+            )
         } else {
             format!("ok: {path}, {} questions waiting", self.reader.waiting())
         });
@@ -267,6 +293,8 @@ impl Collector for Source {
         let mut last_line: Mono = context.clock.mono();
         let mut last_commit = last_line;
         let mut lines = self.reader.counts().lines;
+        // Lines of the first look may be old.
+        let mut live = false;
         loop {
             let ended = self.read_all(context);
             if ended.is_err() {
@@ -280,7 +308,10 @@ impl Collector for Source {
             if lines != self.reader.counts().lines {
                 lines = self.reader.counts().lines;
                 last_line = now;
+                self.skew = self.skew_now(context).filter(|_| live);
+                self.say_unknown(now);
             }
+            live = true;
             self.reader.idle(now.since(last_line), &mut self.events);
             let moved = self.delivered != self.follower.position();
             let due = now.since(last_commit) >= Duration::from_secs(QUIET_COMMIT_SECONDS);

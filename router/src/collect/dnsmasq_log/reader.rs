@@ -25,6 +25,9 @@ use crate::localtime::Zone;
 /// After this much silence an answer is complete: its lines are written in one go.
 pub const RUN_IDLE_MS: u64 = 300;
 
+/// How much of a line that was not understood is kept, to be shown.
+const UNKNOWN_BYTES_MAX: usize = 200;
+
 /// What a reader saw, since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadCounts {
@@ -63,6 +66,8 @@ pub struct Reader {
     stamper: Stamper,
     joiner: Joiner,
     counts: ReadCounts,
+    /// The last line that was not understood, until it is asked for.
+    unknown: Option<String>,
 }
 
 impl Reader {
@@ -73,6 +78,7 @@ impl Reader {
             stamper: Stamper::new(zone),
             joiner: Joiner::default(),
             counts: ReadCounts::default(),
+            unknown: None,
         }
     }
 
@@ -89,6 +95,17 @@ impl Reader {
     #[must_use]
     pub fn state(&self) -> State {
         State { joiner: self.joiner.clone(), last: self.stamper.last() }
+    }
+
+    /// The time of the last line, as the log has it.
+    #[must_use]
+    pub const fn last(&self) -> Option<Timestamp> {
+        self.stamper.last()
+    }
+
+    /// The last message that was not understood, printable; once.
+    pub fn take_unknown(&mut self) -> Option<String> {
+        self.unknown.take()
     }
 
     /// Questions waiting for their answers.
@@ -115,7 +132,12 @@ impl Reader {
         let message = Message::parse(&prefixed.message);
         let (pid, time, fine) = (prefixed.pid, prefixed.time, prefixed.fine);
         let at = Place { pid, id: message.id, time, fine };
-        if prefixed.program == Program::Dhcp && matches!(message.what, What::Unknown) {
+        if matches!(message.what, What::Unknown) {
+            // DHCP has many messages that say nothing about a device.
+            if prefixed.program != Program::Dhcp {
+                self.counts.unknown_lines += 1;
+                self.unknown = Some(printable(&prefixed.message, UNKNOWN_BYTES_MAX));
+            }
             return;
         }
         self.message(at, message.what, out);
@@ -145,8 +167,7 @@ impl Reader {
                 self.counts.lines_lost = self.counts.lines_lost.saturating_add(lost);
                 out.push(gap(at.time, "log-lost", Some(lost)));
             }
-            What::Dnssec | What::Other => {}
-            What::Unknown => self.counts.unknown_lines += 1,
+            What::Dnssec | What::Other | What::Unknown => {}
         }
     }
 

@@ -545,6 +545,59 @@ fn stopped_and_resumed_behind_every_line() {
     }
 }
 
+/// Every known shape, one a line: `id`, tab, line.
+const SHAPES: &str = include_str!("shapes.tsv");
+
+fn shapes() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SHAPES.lines().filter(|line| !line.starts_with("# ")).map(|line| line.split_once('\t').unwrap())
+}
+
+#[test]
+fn every_known_shape_is_understood() {
+    for (id, line) in shapes().filter(|(id, _)| !id.starts_with("LF-")) {
+        let mut reader = Reader::new(Zone::utc());
+        let program = if id.starts_with(['D', 'R']) && id.contains("D-") {
+            "dnsmasq-dhcp"
+        } else {
+            "dnsmasq"
+        };
+        let line = match id.strip_prefix('P') {
+            Some(_) => line.to_owned(),
+            None => format!("Nov 23 13:00:00 {program}[1]: {line}"),
+        };
+        let mut out = Vec::new();
+        reader.line(line.as_bytes(), NOW, &mut out);
+        let counts = reader.counts();
+        assert_eq!(counts.unknown_lines + counts.unknown_sources + counts.unknown_types, 0, "{id}");
+        assert_eq!(counts.other_programs, 0, "{id}");
+        reader.finish(&mut out);
+        let expected = match id {
+            "Q-opcode" | "P8" => 0,
+            "P9" | "D-ack" | "D-ack-n" | "D-xid" | "D6-rep" | "M-lost" => 1,
+            "X-q" | "X-v6" | "X-tcp" | "X-udp" => 1,
+            _ => usize::from(id.starts_with("Q-") || id.starts_with('P')),
+        };
+        assert_eq!(out.len(), expected, "{id}: {line}");
+    }
+}
+
+#[test]
+fn every_known_shape_cut_anywhere() {
+    let mut reader = Reader::new(Zone::utc());
+    let mut out = Vec::new();
+    for (_, line) in shapes() {
+        for n in 0..line.len() {
+            reader.line(&line.as_bytes()[..n], NOW, &mut out);
+            reader.line(&line.as_bytes()[n..], NOW, &mut out);
+            let dated = [b"Nov 23 13:00:00 dnsmasq[1]: ", &line.as_bytes()[..n]].concat();
+            reader.line(&dated, NOW, &mut out);
+        }
+    }
+    reader.finish(&mut out);
+    let counts = reader.counts();
+    assert_eq!(counts.join.exchanges, counts.queries);
+}
+
 fn any_line() -> impl Strategy<Value = String> {
     let name = prop_oneof![Just("a.example"), Just("b.example"), Just("192.0.2.7"), Just("error")];
     let value = prop_oneof![

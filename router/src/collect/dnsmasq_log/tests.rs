@@ -173,6 +173,37 @@ fn runs_until_stopped() {
     assert_eq!(source.name(), "dnsmasq-log");
 }
 
+/// A log dated in another zone would tear answers and connections apart: the state says so.
+#[test]
+fn a_wrong_time_zone_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir.path().join("dns.log"));
+    let path = config.paths[0].clone();
+    std::fs::write(&path, "Nov 20 10:00:00 dnsmasq[1]: reading /etc/resolv.conf\n").unwrap();
+    let (context, _receiver) = context();
+    let (stop, state) = (context.stop.clone(), context.state.clone());
+    let mut source = Source::new(config);
+    let thread = std::thread::spawn(move || source.run(&context));
+    let wait_for = |text: &str| {
+        for _ in 0..400 {
+            if state.get().contains(text) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("no {text:?} in {:?}", state.get());
+    };
+    // What was there before may be old.
+    wait_for("ok: ");
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    writeln!(file, "Nov 23 15:00:00 dnsmasq[1]: query[A] a.example from 192.0.2.31").unwrap();
+    wait_for("60 min ahead: set timezone");
+    writeln!(file, "Nov 23 14:00:02 dnsmasq[1]: query[A] a.example from 192.0.2.31").unwrap();
+    wait_for("ok: ");
+    stop.stop();
+    thread.join().unwrap().unwrap();
+}
+
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     let good = config(Path::new("/var/log/dns.log"));

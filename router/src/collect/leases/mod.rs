@@ -11,7 +11,7 @@
 pub mod decode;
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use self::decode::{Lease, decode};
 use super::{Collector, Context, DELIVERY_EVENTS_MAX, Delivery};
-use crate::tail::position::{FileId, mtime_ns};
+use crate::tail::position::{FileId, mtime_ns, open_regular};
 
 /// Most lease files.
 pub const PATHS_MAX: usize = 16;
@@ -122,15 +122,12 @@ impl Source {
         let mut present = 0;
         for (path, known) in self.config.paths.iter().zip(&mut self.files) {
             let now = context.clock.wall();
-            let file = match File::open(path) {
+            let file = match open_regular(path) {
                 Ok(file) => file,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(io::Error::new(e.kind(), format!("{}: {e}", path.display()))),
             };
             let meta = file.metadata()?;
-            if !meta.is_file() {
-                continue;
-            }
             present += 1;
             let version = Version::of(&meta);
             if known.version == Some(version) {
@@ -288,7 +285,7 @@ mod tests {
         let stamp = fs::metadata(&path).unwrap().modified().unwrap();
         looks(&mut source, &context, &["192.0.2.1 one"]);
         fs::write(&path, A.replace("one", "new")).unwrap();
-        File::options().write(true).open(&path).unwrap().set_modified(stamp).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(stamp).unwrap();
         looks(&mut source, &context, &["192.0.2.1 new"]);
     }
 
