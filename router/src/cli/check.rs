@@ -1,5 +1,7 @@
 //! `check`: is the configuration right? Opens and binds nothing.
 
+use std::path::PathBuf;
+
 use super::args::Args;
 use super::{Io, Outcome, Result, config_path};
 use crate::config::{Config, DEFAULT_PATH};
@@ -11,9 +13,9 @@ pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
         io.out.write_all(Config::default().to_toml()?.as_bytes())?;
         return Ok(Outcome::Fine);
     }
-    let path = config_path(&mut args)?;
+    let given = args.value("--config")?.map(PathBuf::from);
     args.done()?;
-    let config = match &path {
+    let config = match &config_path(given.as_deref()) {
         None => {
             writeln!(io.out, "{DEFAULT_PATH}: not there; the defaults are in force")?;
             Config::default()

@@ -3,7 +3,7 @@
 //! SIGTERM, SIGINT: stop in order. SIGHUP: reload. They are blocked in every thread and
 //! waited for on this one, so that no code runs inside a signal handler.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::Args;
@@ -17,9 +17,9 @@ use crate::sys::{self, Signal};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) fn run(mut args: Args) -> Result {
-    let path = config_path(&mut args)?;
+    let given = args.value("--config")?.map(PathBuf::from);
     args.done()?;
-    let config = load(path.as_deref())?;
+    let config = load(given.as_deref())?;
     sys::limit_memory_arenas();
     // Before the first thread, so that all inherit it.
     sys::block_signals()?;
@@ -33,7 +33,7 @@ pub(super) fn run(mut args: Args) -> Result {
                 router.stop();
                 return Ok(Outcome::Fine);
             }
-            Some(Signal::Reload) => reload(path.as_deref(), &router, &log),
+            Some(Signal::Reload) => reload(given.as_deref(), &router, &log),
             None if router.is_broken() => {
                 router.stop();
                 anyhow::bail!("a part of the router has ended by itself; see the log")
@@ -43,15 +43,15 @@ pub(super) fn run(mut args: Args) -> Result {
     }
 }
 
-fn load(path: Option<&Path>) -> anyhow::Result<Config> {
-    Ok(match path {
-        Some(path) => Config::load(path)?,
+fn load(given: Option<&Path>) -> anyhow::Result<Config> {
+    Ok(match config_path(given) {
+        Some(path) => Config::load(&path)?,
         None => Config::default(),
     })
 }
 
-fn reload(path: Option<&Path>, router: &RouterHandle, log: &LogHandle) {
-    let result = load(path).and_then(|config| {
+fn reload(given: Option<&Path>, router: &RouterHandle, log: &LogHandle) {
+    let result = load(given).and_then(|config| {
         let levels = config.log.clone();
         router.reload(config)?;
         log.reload(&levels);

@@ -101,15 +101,16 @@ fn dispatch(mut args: Args, io: &mut Io<'_>) -> Result {
 /// The configuration the command is about: that of `--config`, else the usual file, else
 /// (when there is none) the defaults.
 fn config(args: &mut Args) -> anyhow::Result<Config> {
-    Ok(match config_path(args)? {
+    let given = args.value("--config")?.map(PathBuf::from);
+    Ok(match config_path(given.as_deref()) {
         Some(path) => Config::load(&path)?,
         None => Config::default(),
     })
 }
 
-fn config_path(args: &mut Args) -> anyhow::Result<Option<PathBuf>> {
-    let given = args.value("--config")?.map(PathBuf::from);
-    Ok(given.or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| Path::exists(path))))
+/// The file that was named, else the usual one where it exists.
+fn config_path(given: Option<&Path>) -> Option<PathBuf> {
+    given.map(Path::to_owned).or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|p| p.exists()))
 }
 
 /// What a person typed, safe to print back.

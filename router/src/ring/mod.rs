@@ -394,10 +394,13 @@ impl Ring {
             (n > 0).then(|| (reason.to_owned(), n))
         });
         let store = inner.store.as_ref();
+        // What the file holds, not what the account says: the two must agree. Only while a
+        // file that failed cannot be opened again does the account speak alone.
+        let accounted = totals.accepted.saturating_sub(totals.acked + totals.dropped());
         RingStatus {
             accepted: totals.accepted,
             acked: totals.acked,
-            pending: totals.accepted - totals.acked - totals.dropped(),
+            pending: store.map_or(accounted, Store::pending),
             dropped: dropped.collect(),
             bytes: store.map_or(0, Store::bytes),
             capacity: store.map_or(0, Store::capacity),

@@ -1,0 +1,235 @@
+//! The real program: signals, kill -9, exit codes, closed pipes.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentmon_core::event::Body;
+use agentmon_core::time::SystemClock;
+use agentmon_core::wire::decode_event;
+use agentmon_router::counters::Counters;
+use agentmon_router::ring::{self, Ring};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_agentmon-router");
+
+/// A router that replays a file, in a directory of its own.
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(events: u64) -> Self {
+        let bench = Self { dir: tempfile::tempdir().expect("a temporary directory") };
+        let line = |i: u64| {
+            let ns = 1_795_000_000_000_000_000 + i * 1_000_000;
+            format!(
+                "{{\"time_ns\":{ns},\"kind\":\"gap\",\"collector\":\"{i}\",\"from\":{ns},\"reason\":\"r\"}}\n"
+            )
+        };
+        fs::write(bench.path("events.ndjson"), (0..events).map(line).collect::<String>())
+            .expect("writable");
+        bench.configure("");
+        // Asked by this one, whatever the test does to the router's own.
+        fs::copy(bench.path("router.toml"), bench.path("ask.toml")).expect("writable");
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn configure(&self, more: &str) {
+        let mut text = format!("state_dir = \"{}\"\n", self.path("state").display());
+        for name in ["conntrack", "firewall", "passive_dns", "dnsmasq_log", "leases", "neighbours"]
+        {
+            text += &format!("[collect.{name}]\nenabled = false\n");
+        }
+        let events = self.path("events.ndjson");
+        text += &format!("[collect.replay]\nenabled = true\npath = \"{}\"\n", events.display());
+        fs::write(self.path("router.toml"), text + more).expect("writable");
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let config = if name == "run" { "router.toml" } else { "ask.toml" };
+        let mut command = Command::new(PROGRAM);
+        command.arg(name).arg("--config").arg(self.path(config));
+        command
+    }
+
+    fn start(&self) -> Running {
+        let mut child = self.command("run").stderr(Stdio::piped()).spawn().expect("the program");
+        let log = BufReader::new(child.stderr.take().expect("piped"));
+        Running { child, log }
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let output = self.command("status").arg("--json").output().expect("the program");
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// All events in the ring, by their number.
+    fn stored(&self) -> Vec<u64> {
+        let path = self.path("state/ring.db");
+        let config = ring::Config { path, ..ring::Config::default() };
+        let ring = Ring::open(&config, &Counters::default(), Arc::new(SystemClock)).expect("sound");
+        let mut numbers = Vec::new();
+        while let Some(peeked) = ring.peek(5_000, usize::MAX).expect("readable") {
+            for event in &peeked.events {
+                let Body::Gap(gap) = decode_event(event).expect("ours").body else { continue };
+                numbers.push(gap.collector.parse().expect("a number"));
+            }
+            ring.ack(peeked.epoch, peeked.last_seq()).expect("writable");
+        }
+        assert!(ring.status().conserves());
+        numbers
+    }
+}
+
+struct Running {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Running {
+    /// Reads the log up to a line with these words.
+    #[track_caller]
+    fn says(&mut self, words: &str) {
+        let mut seen = String::new();
+        for line in self.log.by_ref().lines().map_while(Result::ok) {
+            if line.contains(words) {
+                return;
+            }
+            seen = seen + &line + "\n";
+        }
+        panic!("ended without saying {words:?}:\n{seen}");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().expect("kill(1)").success());
+    }
+}
+
+/// Whatever a test thinks of it, it does not outlive the test.
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let factor = std::env::var("AGENTMON_PATIENCE").ok().and_then(|p| p.parse().ok()).unwrap_or(1);
+    for _ in 0..factor * 600 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("not within patience: {what}");
+}
+
+#[test]
+fn signals_reload_and_stop() {
+    let bench = Bench::new(100);
+    let mut router = bench.start();
+    router.says("agentmon-router 0");
+    eventually("read", || bench.status()["ring"]["pending"] == 100);
+
+    bench.configure("[ring]\nbytes_max = 1\n");
+    router.signal("-HUP");
+    router.says("configuration refused, the old one stays");
+    assert_eq!(bench.status()["ring"]["pending"], 100);
+
+    bench.configure("[ring]\nbytes_max = 4194304\n");
+    router.signal("-HUP");
+    router.says("configuration reloaded");
+    assert_eq!(bench.status()["ring"]["capacity"], 3 * 1024 * 1024);
+
+    router.signal("-TERM");
+    router.says("stopping");
+    assert!(router.child.wait().expect("waited for").success());
+    assert_eq!(bench.stored(), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn kill_9_at_any_instant_neither_loses_nor_doubles() {
+    const EVENTS: u64 = 20_000;
+    let bench = Bench::new(EVENTS);
+    let mut kills = 0;
+    for round in 0..30u64 {
+        let mut router = bench.start();
+        router.says("agentmon-router 0");
+        // Later and later: from before the first commit to after the last.
+        std::thread::sleep(Duration::from_millis(12 * round));
+        let done = bench.status()["ring"]["accepted"] == EVENTS;
+        drop(router);
+        kills += 1;
+        if done {
+            break;
+        }
+    }
+    assert!(kills > 1, "it was done before the first kill");
+    let mut router = bench.start();
+    router.says("agentmon-router 0");
+    eventually("all read", || bench.status()["ring"]["accepted"] == EVENTS);
+    router.signal("-TERM");
+    assert!(router.child.wait().expect("waited for").success());
+    let stored = bench.stored();
+    assert!(stored == (0..EVENTS).collect::<Vec<_>>(), "{} stored", stored.len());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let bench = Bench::new(500);
+    let mut router = bench.start();
+    router.says("agentmon-router 0");
+    eventually("read", || bench.status()["ring"]["pending"] == 500);
+    let mut tail = bench
+        .command("tail")
+        .args(["--last", "500", "--follow"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program");
+    let mut first = String::new();
+    let mut out = BufReader::new(tail.stdout.take().expect("piped"));
+    out.read_line(&mut first).expect("a line");
+    assert!(first.contains(" gap "), "{first}");
+    drop(out);
+    // It notices with the next event, which a second file brings.
+    let more = fs::read_to_string(bench.path("events.ndjson")).expect("ours").repeat(2);
+    fs::write(bench.path("more.ndjson"), more).expect("writable");
+    let config = fs::read_to_string(bench.path("router.toml")).expect("ours");
+    fs::write(bench.path("router.toml"), config.replace("events.ndjson", "more.ndjson"))
+        .expect("writable");
+    router.signal("-HUP");
+    let output = tail.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn a_configuration_that_is_wrong_starts_and_creates_nothing() {
+    let bench = Bench::new(1);
+    bench.configure("[forward]\nbatch_events = -1\n");
+    let output = bench.command("run").output().expect("the program");
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("router.toml:") && error.contains("forward.batch_events"), "{error}");
+    assert!(!Path::new(&bench.path("state")).exists());
+}
+
+#[test]
+fn exit_codes() {
+    let code = |arguments: &[&str]| {
+        let output = Command::new(PROGRAM).args(arguments).output().expect("the program");
+        output.status.code()
+    };
+    assert_eq!(code(&["--version"]), Some(0));
+    assert_eq!(code(&["nonsense"]), Some(2));
+    assert_eq!(code(&["check", "--config", "/nonexistent"]), Some(1));
+}
