@@ -252,9 +252,7 @@ impl Builder {
             report.bad += 1;
             return report.refuse("label or name too long, or a label empty");
         };
-        // An entry for all of `com`, `co.uk` or `github.io` is a mistake, and would cover
-        // thousands of owners who have nothing to do with each other.
-        if tag & 1 == 0 && name.registrable().is_none() {
+        if tag & 1 == 0 && covers_strangers(&name) {
             report.suffixes += 1;
             return report.refuse("a public suffix, not a name somebody registered");
         }
@@ -348,6 +346,21 @@ fn sort_buckets(words: &mut Vec<u64>, ends: &[u32]) -> Vec<u32> {
     index
 }
 
+/// An entry for all of `com`, `co.uk` or `github.io` is a mistake, and would cover thousands
+/// of owners who have nothing to do with each other.
+fn covers_strangers(name: &Name) -> bool {
+    if name.registrable().is_some() {
+        return false;
+    }
+    // Where the public suffix list says `*.compute-1.amazonaws.com`, every single machine
+    // is a "suffix"; then any other name in its place would be one as well.
+    let text = name.as_str();
+    let private = psl::suffix(text.as_bytes()).is_some_and(|s| s.typ() == Some(psl::Type::Private));
+    let Some((_, parent)) = text.split_once('.').filter(|_| private) else { return true };
+    let sibling = format!("no-such-label-{}.{parent}", text.len());
+    psl::suffix(sibling.as_bytes()).is_none_or(|suffix| suffix.as_bytes() != sibling.as_bytes())
+}
+
 const fn bucket_of(hash: u64) -> usize {
     (hash >> 48) as usize
 }
@@ -429,6 +442,24 @@ mod tests {
         let lists = builder.build();
         assert_eq!(lists.len(), 2, "a double is held once");
         assert_eq!(lists.lists().collect::<Vec<_>>(), [("x", 0.5, 2)]);
+    }
+
+    #[track_caller]
+    fn strangers(text: &str, expected: bool) {
+        assert_eq!(covers_strangers(&name(text)), expected, "{text}");
+    }
+
+    #[test]
+    fn public_suffixes_cover_strangers_and_single_machines_do_not() {
+        strangers("com", true);
+        strangers("co.uk", true);
+        strangers("anything.ck", true);
+        strangers("github.io", true);
+        strangers("s3.amazonaws.com", true);
+        strangers("localhost", true);
+        strangers("example.com", false);
+        strangers("someone.github.io", false);
+        strangers("ec2-192-0-2-1.compute-1.amazonaws.com", false);
     }
 
     #[test]
