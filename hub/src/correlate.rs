@@ -13,12 +13,12 @@
 //! a flow named by its sensor keeps that name.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use agentmon_core::Timestamp;
 use agentmon_core::event::{Answer, Dns, DnsStatus, Mac, Resolved};
-use agentmon_core::names::{Names, NamesConfig};
+use agentmon_core::names::{Names, NamesConfig, device_key};
 use duckdb::Connection;
 
 use crate::devices::Devices;
@@ -77,13 +77,6 @@ impl Default for Correlator {
     }
 }
 
-/// A device's stand-in among addresses: its MAC in the discard-only prefix 100::/64 (RFC
-/// 6666), which no real client has.
-fn device_key(mac: Mac) -> IpAddr {
-    let [a, b, c, d, e, f] = mac.0.map(u16::from);
-    IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, a << 8 | b, c << 8 | d, e << 8 | f))
-}
-
 impl Correlator {
     /// Takes in one exchange.
     pub fn learn(&mut self, time: Timestamp, dns: &Dns, devices: &Devices) {
@@ -114,12 +107,10 @@ impl Correlator {
         dst: IpAddr,
         began: Timestamp,
     ) -> Option<Resolved> {
-        let slack_ms = u64::try_from(SLACK.as_millis()).unwrap_or(u64::MAX);
-        [Some(src), mac.map(device_key)].into_iter().flatten().find_map(|client| {
-            self.names.resolve(client, dst, began).or_else(|| {
-                let late = self.names.resolve(client, dst, began.plus(SLACK))?;
-                Some(Resolved { age_ms: late.age_ms.saturating_sub(slack_ms), ..late })
-            })
+        self.names.resolve_device(src, mac, dst, began).or_else(|| {
+            let late = self.names.resolve_device(src, mac, dst, began.plus(SLACK))?;
+            let slack_ms = u64::try_from(SLACK.as_millis()).unwrap_or(u64::MAX);
+            Some(Resolved { age_ms: late.age_ms.saturating_sub(slack_ms), ..late })
         })
     }
 

@@ -10,6 +10,10 @@
 //! folder can be reached from SQL, memory and threads are bounded.
 
 mod commit;
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod disk_tests;
 pub mod handle;
 pub mod json;
 mod memory;

@@ -1,0 +1,105 @@
+//! A full disk: the batch is refused as such, nothing of it is stored, and when there is
+//! room again the same writer goes on.
+//!
+//! The full disk is a limit on the size of files (`RLIMIT_FSIZE`), set and lifted from
+//! outside with prlimit(1): the kernel then fails writes with EFBIG, as ENOSPC would.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use agentmon_core::Event;
+use agentmon_core::event::{Answer, Body, Dns, DnsStatus};
+use agentmon_core::time::{Clock, SystemClock};
+use agentmon_core::wire::{self, Batch, Health};
+use agentmon_router::counters::Counters;
+
+use super::writer::Writer;
+use super::{Limits, StoreError};
+use crate::ingest::Incoming;
+
+const DIR: &str = "AGENTMON_TEST_DISK_DIR";
+
+fn limit(bytes: &str) {
+    let pid = std::process::id().to_string();
+    let status =
+        Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}:")]).status();
+    assert!(status.unwrap().success());
+}
+
+/// 2,000 exchanges that do not compress.
+fn send(writer: &mut Writer, first_seq: u64) -> Result<(), StoreError> {
+    let now = SystemClock.wall();
+    let event = |seq: u64| {
+        let noise = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let body = Body::Dns(Dns {
+            client: std::net::Ipv4Addr::from((noise >> 32) as u32).into(),
+            mac: None,
+            name: format!("{noise:016x}{:016x}.example", noise.rotate_left(17)).parse().unwrap(),
+            qtype: 1,
+            status: DnsStatus::Forwarded,
+            rcode: None,
+            answers: vec![Answer::Other(format!("{:032x}", u128::from(noise) * u128::from(noise)))],
+            ttl: None,
+            upstream: None,
+            latency_us: Some((noise >> 8) as u32),
+            blocked_by: None,
+            source: "test".into(),
+        });
+        wire::encode_event(&Event { time: now, body })
+    };
+    let events = (first_seq..first_seq + 2_000).map(event).collect();
+    let batch = Batch { epoch: 1, first_seq, events, health: Health::default(), sent: now };
+    writer.store(vec![Incoming::from_batch(&batch, 1, now, None)]).map(drop)
+}
+
+#[test]
+#[ignore = "run by a_full_disk_loses_nothing in a process of its own"]
+fn fill_the_disk() {
+    let Ok(dir) = std::env::var(DIR) else { return };
+    let limits = Limits { memory_mib: 256, threads: 1 };
+    let mut writer =
+        Writer::open(dir.as_ref(), &limits, Counters::default(), Arc::new(SystemClock)).unwrap();
+    let count = |writer: &Writer| -> i64 {
+        let reader = writer.readers().get().unwrap();
+        reader.query_row("SELECT count(*) FROM dns", [], |row| row.get(0)).unwrap()
+    };
+    let mut next = 1;
+    for round in 0..3 {
+        limit(&(2_000_000 * (round + 1)).to_string());
+        let error = loop {
+            match send(&mut writer, next) {
+                Ok(()) => next += 2_000,
+                Err(error) => break error,
+            }
+            assert!(next < 1_000_000, "the disk never got full");
+        };
+        assert!(matches!(error, StoreError::DiskFull(_)), "{error}");
+        assert!(matches!(send(&mut writer, next), Err(StoreError::DiskFull(_))), "still full");
+        limit("unlimited");
+        assert_eq!(count(&writer), i64::try_from(next).unwrap() - 1, "nothing of it is stored");
+        send(&mut writer, next).unwrap();
+        next += 2_000;
+        assert_eq!(count(&writer), i64::try_from(next).unwrap() - 1);
+    }
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // The signal's default would kill the process; ignored, the write fails instead.
+    let out = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" --ignored --exact store::disk_tests::fill_the_disk --nocapture"])
+        .arg(std::env::current_exe().unwrap())
+        .env(DIR, dir.path())
+        .output()
+        .unwrap();
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+    // And another process finds it sound.
+    let connection = super::open_read(dir.path(), &Limits::default()).unwrap();
+    let rows: i64 = connection.query_row("SELECT count(*) FROM dns", [], |row| row.get(0)).unwrap();
+    assert!(rows > 0 && rows % 2_000 == 0, "{rows}");
+}
