@@ -156,8 +156,12 @@ impl Config {
     /// # Errors
     /// The key that needs a restart.
     pub fn check_reload(&self, old: &Self) -> Result<(), &'static str> {
+        let names = self.server.names.clone();
         if self.server.listen != old.server.listen {
             return Err("server.listen");
+        }
+        if self.server != (Server { names, ..old.server.clone() }) {
+            return Err("server");
         }
         if self.store != old.store {
             return Err("store");
@@ -220,6 +224,29 @@ mod tests {
         assert_eq!(parse("").unwrap(), Config::default());
         let written = toml::to_string(&Config::default()).unwrap();
         assert_eq!(parse(&written).unwrap(), Config::default());
+    }
+
+    /// Every key of `value`, with its value, as `a.b = 1`.
+    fn keys(prefix: &str, table: &toml::Table, into: &mut Vec<String>) {
+        for (key, value) in table {
+            match value {
+                toml::Value::Table(inner) => keys(&format!("{prefix}{key}."), inner, into),
+                value => into.push(format!("{prefix}{key} = {value}")),
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_shows_every_setting_with_its_default() {
+        let example = include_str!("../../config/hub.toml");
+        assert_eq!(parse(example).unwrap(), Config::default());
+        let listed = |text: &str| {
+            let mut all = Vec::new();
+            keys("", &text.parse().unwrap(), &mut all);
+            all.sort();
+            all
+        };
+        assert_eq!(listed(example), listed(&toml::to_string(&Config::default()).unwrap()));
     }
 
     #[test]

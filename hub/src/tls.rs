@@ -239,17 +239,18 @@ pub fn own_names(configured: &[String]) -> BTreeSet<String> {
 /// The machine's own name, where it is one that a certificate can hold.
 #[must_use]
 pub fn host_name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let name = name.trim().to_ascii_lowercase();
+    let system = rustix::system::uname();
+    let name = system.nodename().to_str().ok()?.to_ascii_lowercase();
     (check_name(&name).is_ok() && name.parse::<IpAddr>().is_err()).then_some(name)
 }
 
-/// From the kernel's tables: `/proc/net/fib_trie` (an address in the line before
-/// `/32 host LOCAL`) and `/proc/net/if_inet6` (32 hexadecimal digits first).
+/// From the kernel's tables: `net/fib_trie` (an address in the line before `/32 host
+/// LOCAL`) and `net/if_inet6` (32 hexadecimal digits first). By way of `/proc/self`, which
+/// a service that may see only its own processes has too.
 fn local_addresses() -> BTreeSet<IpAddr> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let mut all = ipv4_of(&read("/proc/net/fib_trie"));
-    all.extend(ipv6_of(&read("/proc/net/if_inet6")));
+    let mut all = ipv4_of(&read("/proc/self/net/fib_trie"));
+    all.extend(ipv6_of(&read("/proc/self/net/if_inet6")));
     all.retain(|ip| !ip.is_loopback());
     all
 }
