@@ -205,6 +205,15 @@ pub struct Dns {
 }
 
 impl Dns {
+    /// Refused by the resolver: it says so, or every address it gave leads nowhere
+    /// (`0.0.0.0`, `::`), as seen from outside.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        let mut addresses = self.addresses().peekable();
+        let sunk = addresses.peek().is_some() && addresses.all(|ip| ip.is_unspecified());
+        sunk || self.status == DnsStatus::Blocked
+    }
+
     /// The addresses among the answers.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.answers.iter().filter_map(|a| match a {

@@ -21,10 +21,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::clients::Clients;
+use super::locals::{Locals, within};
 use super::moment::Moment;
 use super::recent::Recent;
 use super::{ConfigError, Found, positive, score_range};
-use crate::event::{Flow, Mac, is_public};
+use crate::event::{Flow, Mac};
 use crate::finding::Finding;
 use crate::names::Names;
 use crate::service::{Service, proto};
@@ -58,8 +59,6 @@ pub struct Config {
     pub allow: Vec<IpNet>,
     /// Clients that are never reported.
     pub ignore_clients: Vec<IpNet>,
-    /// Own networks besides the private ranges: a public IPv6 prefix of the house.
-    pub local: Vec<IpNet>,
     /// Ports used by address everywhere: `123/udp` is NTP.
     pub allow_services: Vec<Service>,
     /// The resolvers clients may ask by address (ports 53 and 853). Empty: any.
@@ -79,7 +78,6 @@ impl Default for Config {
             score: 0.5,
             allow: Vec::new(),
             ignore_clients: Vec::new(),
-            local: Vec::new(),
             allow_services: vec![Service { port: 123, proto: proto::UDP }],
             resolvers: Vec::new(),
             icmp: false,
@@ -102,13 +100,10 @@ impl Config {
     }
 
     /// A connection this rule has an opinion about.
-    fn concerns(&self, flow: &Flow) -> bool {
+    fn concerns(&self, flow: &Flow, own: impl Fn(IpAddr) -> bool) -> bool {
         let (client, dst) = (flow.src.ip, flow.dst.ip);
-        let own = |ip: IpAddr| !is_public(ip) || within(&self.local, ip);
         let icmp = flow.proto == proto::ICMP || flow.proto == proto::ICMPV6;
-        // Devices have public IPv6 addresses; one whose MAC is known is in the house.
-        let neighbour = client.is_ipv6() && flow.mac.is_some();
-        (own(client) || neighbour)
+        own(client)
             && !own(dst)
             && !(dst.is_multicast() || client.is_unspecified() || client.is_loopback())
             // Redirected to a machine of ours: it never left.
@@ -126,10 +121,6 @@ impl Config {
             || within(&self.allow, flow.dst.ip)
             || within(&self.ignore_clients, flow.src.ip)
     }
-}
-
-fn within(nets: &[IpNet], ip: IpAddr) -> bool {
-    nets.iter().any(|net| net.contains(&ip))
 }
 
 /// A verdict that waits.
@@ -191,9 +182,10 @@ impl Detector {
     }
 
     /// Puts the question; [`Self::decide`] answers it when the grace period is over.
-    pub(super) fn on_flow(&mut self, at: Moment, flow: &Flow) {
+    pub(super) fn on_flow(&mut self, at: Moment, flow: &Flow, locals: &Locals) {
         let started = *self.started.get_or_insert(at.steady);
-        if !self.config.enabled || flow.resolved.is_some() || !self.config.concerns(flow) {
+        let own = |ip| locals.contain(ip, at.steady);
+        if !self.config.enabled || flow.resolved.is_some() || !self.config.concerns(flow, own) {
             return;
         }
         let pair = (flow.src.ip, flow.dst.ip);
@@ -319,7 +311,7 @@ mod tests {
     use super::super::Tier0Config;
     use super::super::tests::{Script, dns, flow};
     use super::*;
-    use crate::event::Endpoint;
+    use crate::event::{Body, Device, DeviceSource, Endpoint};
 
     /// No learning at the start, unless a test is about it.
     fn script() -> Script {
@@ -398,7 +390,6 @@ mod tests {
         silent(|c| c.allow = vec!["203.0.113.0/24".parse().unwrap()], to(WEB));
         silent(|c| c.ignore_clients = vec!["192.168.1.5/32".parse().unwrap()], to(WEB));
         silent(|c| c.allow_services = vec!["443/tcp".parse().unwrap()], to(WEB));
-        silent(|c| c.local = vec!["203.0.113.0/24".parse().unwrap()], to(WEB));
         silent(|c| c.enabled = false, to(WEB));
         let redirected = Endpoint::new("192.168.1.1".parse().unwrap(), 53);
         silent(|_| {}, Flow { nat_dst: Some(redirected), ..to(WEB) });
@@ -426,11 +417,25 @@ mod tests {
         told(|c| c.icmp = true, ping, "203.0.113.9/icmp");
         let v6 = || flow("fd00::5", "[2001:db8::9]:443");
         told(|_| {}, v6(), "[2001:db8::9]:443/tcp");
-        let own = || flow("2001:db8:1::5", "[2001:db8:2::9]:443");
-        silent(|_| {}, own());
-        told(|c| c.local = net("2001:db8:1::/48"), own(), "[2001:db8:2::9]:443/tcp");
-        let neighbour = Flow { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..own() };
-        told(|_| {}, neighbour, "[2001:db8:2::9]:443/tcp");
+    }
+
+    /// With IPv6, clients have public addresses: known from the neighbour table.
+    #[test]
+    fn a_neighbour_with_a_public_address_is_a_client() {
+        let connects = || flow("2001:db8:1::5", "[2001:db8:2::9]:443");
+        silent(|_| {}, connects());
+        let mut s = script();
+        let body = Body::Device(Device {
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            ip: "2001:db8:1::5".parse().unwrap(),
+            hostname: None,
+            iface: None,
+            source: DeviceSource::Neighbour,
+        });
+        s.event(0, body);
+        s.flow(1, connects());
+        s.tick(60);
+        s.said(&["[2001:db8:2::9]:443/tcp"]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clients::Clients;
+use super::locals::Locals;
 use super::moment::Moment;
 use super::recent::Recent;
 use super::{ConfigError, Found, positive, score_range};
@@ -185,12 +186,18 @@ impl Detector {
         self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
     }
 
-    pub(super) fn on_packet(&mut self, at: Moment, packet: &Firewall, found: &mut Vec<Found>) {
+    pub(super) fn on_packet(
+        &mut self,
+        at: Moment,
+        packet: &Firewall,
+        locals: &Locals,
+        found: &mut Vec<Found>,
+    ) {
         let group = packet.dst.ip.is_multicast() || is_broadcast(packet.dst.ip);
         if !self.config.enabled || packet.verdict == Verdict::Logged || group {
             return;
         }
-        if is_public(packet.src.ip) {
+        if !locals.contain(packet.src.ip, at.steady) {
             return self.count_inbound(at, packet);
         }
         self.single(at, packet, found);

@@ -16,23 +16,29 @@ mod clients;
 pub mod dga;
 pub mod direct_ip;
 pub mod firewall;
+mod locals;
 mod moment;
 mod recent;
 #[cfg(test)]
 mod tests;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Body, Event};
 use crate::finding::Finding;
 use crate::names::{Names, NamesConfig};
 use crate::time::Timestamp;
+use locals::Locals;
 use moment::{Moment, Steady};
 
 /// Settings of all tier-0 detectors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tier0Config {
+    /// Own networks besides the private ranges: a public prefix of the house. Public IPv6
+    /// addresses of devices in the neighbour table are known without this.
+    pub local: Vec<IpNet>,
     /// The memory of DNS answers.
     pub names: NamesConfig,
     /// Names on a list.
@@ -109,6 +115,7 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Engine {
     steady: Steady,
+    locals: Locals,
     names: Names,
     blocklist: blocklist::Detector,
     dga: dga::Detector,
@@ -145,6 +152,7 @@ impl Engine {
     pub fn new(config: &Tier0Config, lists: blocklist::Blocklist) -> Self {
         Self {
             steady: Steady::default(),
+            locals: Locals::new(&config.local),
             names: Names::new(config.names.clone()),
             blocklist: blocklist::Detector::new(&config.blocklist, lists),
             dga: dga::Detector::new(&config.dga),
@@ -157,6 +165,7 @@ impl Engine {
     /// New settings and lists; what was learned (names, open questions, what was said
     /// already) stays.
     pub fn reconfigure(&mut self, config: &Tier0Config, lists: blocklist::Blocklist) {
+        self.locals.reconfigure(&config.local);
         self.names.reconfigure(config.names.clone());
         self.blocklist.reconfigure(&config.blocklist, lists);
         self.dga.reconfigure(&config.dga);
@@ -180,10 +189,11 @@ impl Engine {
                     let (client, mac, dst) = (flow.src.ip, flow.mac, flow.dst.ip);
                     flow.resolved = self.names.resolve_device(client, mac, dst, when);
                 }
-                self.direct_ip.on_flow(at, flow);
+                self.direct_ip.on_flow(at, flow, &self.locals);
             }
-            Body::Firewall(packet) => self.firewall.on_packet(at, packet, found),
-            Body::Device(_) | Body::Finding(_) | Body::Gap(_) => {}
+            Body::Firewall(packet) => self.firewall.on_packet(at, packet, &self.locals, found),
+            Body::Device(device) => self.locals.learn(device.ip, at.steady),
+            Body::Finding(_) | Body::Gap(_) => {}
         }
         self.decide(at, found);
         self.made.count(found.get(before..).unwrap_or_default());
@@ -232,6 +242,7 @@ impl Engine {
             ("tier0.dga.findings", self.made.dga),
             ("tier0.direct_ip.findings", self.made.direct_ip),
             ("tier0.firewall.findings", self.made.firewall),
+            ("tier0.local_addresses", size(self.locals.len())),
             ("tier0.names.entries", size(self.names.len())),
             ("tier0.names.evicted", self.names.evicted()),
         ];

@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::moment::Moment;
 use super::recent::Recent;
 use super::{ConfigError, Found, positive, score_range};
-use crate::event::{Answer, Dns, DnsStatus};
+use crate::event::{Answer, Dns};
 use crate::finding::Finding;
 use crate::name::Name;
 
@@ -155,7 +155,7 @@ impl Detector {
 
     fn check(&mut self, at: Moment, dns: &Dns, name: &Name, found: &mut Vec<Found>) {
         let Some(hit) = self.lists.lookup(name) else { return };
-        let stopped = is_stopped(dns);
+        let stopped = dns.is_refused();
         let key = (dns.client, xxh3_64(hit.entry.as_bytes()));
         if (stopped && self.told.contains(&(key.0, key.1, false), at.steady))
             || !self.told.first((key.0, key.1, stopped), at.steady)
@@ -171,13 +171,6 @@ impl Detector {
     pub(super) const fn evicted(&self) -> u64 {
         self.told.evicted()
     }
-}
-
-/// Refused by the resolver: it says so, or every address it gave leads nowhere.
-fn is_stopped(dns: &Dns) -> bool {
-    let mut addresses = dns.addresses().peekable();
-    let sunk = addresses.peek().is_some() && addresses.all(|ip| ip.is_unspecified());
-    sunk || dns.status == DnsStatus::Blocked
 }
 
 fn finding(dns: &Dns, name: &Name, hit: &Hit<'_>, stopped: bool) -> Finding {
@@ -210,7 +203,7 @@ fn finding(dns: &Dns, name: &Name, hit: &Hit<'_>, stopped: bool) -> Finding {
 mod tests {
     use super::super::tests::{dns, engine_with_lists};
     use super::*;
-    use crate::event::Event;
+    use crate::event::{DnsStatus, Event};
     use crate::time::Timestamp;
 
     const LISTS: &[(&str, f64, &str)] =

@@ -31,7 +31,7 @@ use super::clients::Clients;
 use super::moment::Moment;
 use super::recent::Recent;
 use super::{ConfigError, Found, positive, score_range};
-use crate::event::{Dns, DnsStatus};
+use crate::event::Dns;
 use crate::finding::Finding;
 use crate::name::Name;
 use crate::time::Mono;
@@ -160,7 +160,7 @@ enum Fate {
 
 impl Fate {
     fn of(dns: &Dns) -> Self {
-        if dns.status == DnsStatus::Blocked {
+        if dns.is_refused() {
             Self::Refused
         } else if dns.rcode == Some(NXDOMAIN) {
             Self::Missing

@@ -3,6 +3,7 @@
 use super::super::Tier0Config;
 use super::super::tests::{Script, dns};
 use super::*;
+use crate::event::DnsStatus;
 
 /// Pseudo-random labels as generators make them: 14 letters, the same in every run.
 fn generated(n: usize) -> Vec<String> {
