@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use agentmon_core::event::Mac;
 
-use super::line::{What, address};
+use super::line::What;
+use super::value::address;
 
 /// A device got an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

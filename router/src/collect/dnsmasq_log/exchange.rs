@@ -10,7 +10,8 @@ use agentmon_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::line::{Origin, Value};
+use super::line::Origin;
+use super::value::Value;
 
 /// What the events of this collector are marked with.
 pub(super) const SOURCE: &str = "dnsmasq-log";

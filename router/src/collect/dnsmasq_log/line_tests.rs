@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::value::{Value, address};
 use super::*;
 
 /// A message in one line: `kind|name|value...`.

@@ -14,14 +14,21 @@
 //!   place in the file *and* the questions still open there, and travels with the events;
 //! - nothing is dropped without a counter (`dnsmasq_log.*`, `drop.tail.*`, `tail.*`).
 
+pub mod config;
+mod counted;
 pub mod dhcp;
 mod exchange;
 pub mod join;
+mod leader;
 pub mod line;
+mod notice;
 pub mod prefix;
 pub mod reader;
 mod run;
+mod source;
+mod tag;
 mod types;
+pub mod value;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,16 +39,17 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::{Checkpoint, Closed, Collector, Context, DELIVERY_EVENTS_MAX, Delivery};
-use crate::counters::{Counter, Counters};
-use crate::localtime::{Zone, ZoneSetting};
+use crate::counters::Counters;
+use crate::localtime::Zone;
 use crate::ratelimit::LogLimit;
 use crate::tail::position::Position;
-use crate::tail::{Counts as TailCounts, Follower, Step};
+use crate::tail::{Follower, Step};
 
+use self::counted::Counted;
+
+pub use self::config::{Config, PATHS_MAX};
 pub use self::reader::{ReadCounts, Reader, State};
 
-/// Most log files.
-pub const PATHS_MAX: usize = 16;
 /// A checkpoint without events (lines that say nothing) is committed this often.
 const QUIET_COMMIT_SECONDS: u64 = 5;
 /// A log whose new lines are dated this far from now is in another zone than we think.
@@ -50,67 +58,6 @@ const SKEW_MAX: Duration = Duration::from_secs(600);
 const LINES_PER_LOOK: usize = 512;
 /// Room kept free in a delivery: one line may end all open exchanges.
 const DELIVERY_MARGIN: usize = join::EXCHANGES_MAX;
-
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Whether this collector runs.
-    pub enabled: bool,
-    /// The log files, each read on a thread of its own.
-    pub paths: Vec<PathBuf>,
-    /// The zone of dates in the log: "local", "utc", "+02:00", or a POSIX TZ string.
-    pub timezone: ZoneSetting,
-    /// At the very first start, read what the file holds already (false: only what is added).
-    pub from_start: bool,
-    /// How often to look for new lines, in milliseconds (50 to 10000).
-    pub poll_ms: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            paths: vec![PathBuf::from("/var/log/pihole/pihole.log")],
-            timezone: ZoneSetting::Local,
-            from_start: false,
-            poll_ms: 200,
-        }
-    }
-}
-
-impl Config {
-    /// The same settings for each file alone: a collector reads one.
-    pub fn each(&self) -> impl Iterator<Item = Self> + '_ {
-        self.paths.iter().map(|path| Self { paths: vec![path.clone()], ..self.clone() })
-    }
-
-    /// Whether the values make sense together.
-    ///
-    /// # Errors
-    /// The key, and what is wrong with its value.
-    pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        let paths = |problem: String| Err(("paths", problem));
-        if self.enabled && self.paths.is_empty() {
-            return paths("name at least one log file, or set enabled = false".into());
-        }
-        if self.paths.len() > PATHS_MAX {
-            return paths(format!("want at most {PATHS_MAX} log files, not {}", self.paths.len()));
-        }
-        for (i, path) in self.paths.iter().enumerate() {
-            if path.file_name().is_none() || !path.is_absolute() {
-                return paths(format!("{} is no absolute path of a file", path.display()));
-            }
-            if self.paths.iter().take(i).any(|other| other == path) {
-                return paths(format!("{} stands there twice", path.display()));
-            }
-        }
-        if !(50..=10_000).contains(&self.poll_ms) {
-            return Err(("poll_ms", format!("want 50 to 10000, not {}", self.poll_ms)));
-        }
-        Ok(())
-    }
-}
 
 /// What is committed with the events.
 #[derive(Serialize, Deserialize)]
@@ -339,70 +286,6 @@ impl Source {
             let _closed = self.deliver(context);
         }
         Ok(())
-    }
-}
-
-/// Carries the totals of this collector over into the shared counters.
-#[derive(Debug)]
-struct Counted {
-    counters: Vec<(Counter, u64)>,
-}
-
-impl Counted {
-    const NAMES: [&'static str; 19] = [
-        "dnsmasq_log.lines",
-        "dnsmasq_log.queries",
-        "dnsmasq_log.leases",
-        "dnsmasq_log.other_program",
-        "dnsmasq_log.unknown_line",
-        "dnsmasq_log.unknown_source",
-        "dnsmasq_log.unknown_type",
-        "dnsmasq_log.resolver_overload",
-        "drop.dnsmasq_log.lines_lost",
-        "dnsmasq_log.exchanges",
-        "dnsmasq_log.orphan_answer",
-        "dnsmasq_log.evicted",
-        "dnsmasq_log.timeout",
-        "dnsmasq_log.bad_name",
-        "dnsmasq_log.answers_cut",
-        "tail.rotated",
-        "tail.truncated",
-        "tail.lost_rotated",
-        "drop.tail.line_too_long",
-    ];
-
-    fn new(counters: &Counters) -> Self {
-        let counters = Self::NAMES.iter().map(|name| (counters.counter(name), 0)).collect();
-        Self { counters }
-    }
-
-    fn update(&mut self, read: ReadCounts, tail: TailCounts) {
-        let join = read.join;
-        let totals = [
-            read.lines,
-            read.queries,
-            read.leases,
-            read.other_programs,
-            read.unknown_lines,
-            read.unknown_sources,
-            read.unknown_types,
-            read.overloads,
-            read.lines_lost,
-            join.exchanges,
-            join.orphan_answers,
-            join.evicted,
-            join.timeouts,
-            join.bad_names,
-            join.answers_cut,
-            tail.rotated,
-            tail.truncated,
-            tail.lost_rotated,
-            tail.lines.too_long,
-        ];
-        for ((counter, seen), total) in self.counters.iter_mut().zip(totals) {
-            counter.add(total.saturating_sub(*seen));
-            *seen = total;
-        }
     }
 }
 

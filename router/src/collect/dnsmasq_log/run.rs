@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::{Outcome, name_of};
 use super::join::Place;
-use super::line::{Answer, Origin, Value, bare_rcode};
+use super::line::{Answer, Origin};
+use super::value::{Value, bare_rcode};
 
 /// Most questions that one answer is given to by `duplicate` lines.
 const FOLLOWERS_MAX: usize = 512;
