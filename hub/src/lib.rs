@@ -25,3 +25,4 @@ mod serve_tests;
 pub mod server;
 pub mod store;
 pub mod tls;
+pub mod up;

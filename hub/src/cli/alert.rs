@@ -56,7 +56,7 @@ struct Neighbour {
 
 const AROUND: [Neighbour; 4] = [
     Neighbour {
-        title: "DNS",
+        title: "DNS of this client",
         command: "dns",
         select: dns::SELECT,
         client: "client",
@@ -64,7 +64,7 @@ const AROUND: [Neighbour; 4] = [
         sheet: dns::sheet,
     },
     Neighbour {
-        title: "Connections",
+        title: "Connections of this client",
         command: "flows",
         select: flows::SELECT,
         client: "src",
@@ -72,7 +72,7 @@ const AROUND: [Neighbour; 4] = [
         sheet: flows::sheet,
     },
     Neighbour {
-        title: "Stopped by the firewall",
+        title: "Packets of this client that the firewall stopped",
         command: "firewall",
         select: firewall::SELECT,
         client: "src",
@@ -80,7 +80,7 @@ const AROUND: [Neighbour; 4] = [
         sheet: firewall::sheet,
     },
     Neighbour {
-        title: "Other findings",
+        title: "Other findings about this client",
         command: FINDINGS,
         select: timeline::FINDING_SELECT,
         client: "client",
@@ -265,13 +265,7 @@ fn around(
 ) -> anyhow::Result<()> {
     let look = &context.look;
     let time = |t: Timestamp| when::short(t, look.now, &look.zone);
-    writeln!(
-        context.out,
-        "\n{} of this client, {} to {}",
-        section.title,
-        time(story.from),
-        time(story.to)
-    )?;
+    writeln!(context.out, "\n{}, {} to {}", section.title, time(story.from), time(story.to))?;
     if section.records.is_empty() {
         writeln!(context.out, "  none")?;
         return Ok(());

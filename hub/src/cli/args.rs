@@ -1,11 +1,13 @@
 //! The command line: commands, options and their help. Data only; see [`super`] for what
 //! happens. The doc comments are the help texts.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::print::Format;
+use crate::up::Options;
 
 /// What every list command explains at its end.
 macro_rules! filters {
@@ -70,6 +72,25 @@ pub(crate) enum Color {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Hub and sensor in one process on this machine; nothing to configure
+    #[command(after_help = "\
+Examples:
+  agentmon up                                 what this machine sees, as far as its rights go
+  sudo agentmon up --kernel-setup             also packets stopped, DNS on the wire, byte counts
+  agentmon up --demo --data /tmp/demo         a made-up day of a 40-device home, with attacks
+  agentmon up --pihole-log /var/log/dns.log
+  agentmon up --listen 0.0.0.0:8787           other machines may join: agentmon enroll NAME
+See also: agentmon alerts, agentmon timeline, agentmon serve")]
+    Up(UpArgs),
+    /// The hub alone, for sensors on other machines
+    #[command(after_help = "\
+Examples:
+  agentmon serve                              listens on port 8787 of all addresses
+  agentmon serve --config hub.toml --data /var/lib/agentmon
+  agentmon serve --check --config hub.toml    only says whether the file is valid
+SIGHUP (or agentmon reload) reads the configuration again; a bad one is refused.
+See also: agentmon enroll NAME, agentmon up")]
+    Serve(ServeArgs),
     /// Alerts: what a person should look at, newest first
     #[command(after_help = help!(
         "agentmon alerts                             open alerts
@@ -367,4 +388,56 @@ pub(crate) struct StatusArgs {
     /// One JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// Configuration file [default: /etc/agentmon/hub.toml where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address and port for sensors, in place of the configured one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Only check the configuration
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UpArgs {
+    /// Also play a made-up day of a home with planted attacks, so that there is something
+    /// to look at
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// Another day: the same number makes the same day
+    #[arg(long, value_name = "N", requires = "demo", default_value_t = crate::demo::SEED)]
+    pub(crate) demo_seed: u64,
+    /// End when the made-up day is loaded
+    #[arg(long, requires = "demo")]
+    pub(crate) exit_after_demo: bool,
+    /// Where sensors reach the hub; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// A log of Pi-hole or dnsmasq to follow [default: those at the usual places]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pihole_log: Vec<PathBuf>,
+    /// Switch on what the kernel must be told first: byte counts, an own nftables table for
+    /// stopped packets and DNS (needs root; the table goes with `nft delete table inet agentmon`)
+    #[arg(long)]
+    pub(crate) kernel_setup: bool,
+}
+
+impl UpArgs {
+    /// What [`crate::up`] is asked for.
+    pub(crate) fn options(&self, data: PathBuf) -> Options {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Options {
+            data: absolute(&data),
+            listen: self.listen,
+            logs: self.pihole_log.iter().map(absolute).collect(),
+            demo: self.demo.then_some(self.demo_seed),
+            exit_after_demo: self.exit_after_demo,
+            kernel_setup: self.kernel_setup,
+        }
+    }
 }

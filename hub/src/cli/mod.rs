@@ -19,6 +19,7 @@ mod data_dir;
 mod devices;
 mod directory;
 mod dns;
+pub(crate) mod feed;
 mod filter;
 mod firewall;
 mod flows;
@@ -26,6 +27,7 @@ mod import;
 mod list;
 mod print;
 mod sensors;
+mod serve;
 mod sheet;
 mod sql;
 mod stats;
@@ -45,6 +47,7 @@ use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use context::{Context, Exit, Look, Stdout};
+pub(crate) use text::safe;
 
 /// Runs the command line of this process.
 #[must_use]
@@ -78,8 +81,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         return Ok(Exit::Fine);
     }
     let data = data_dir::choose(cli.data.as_deref())?;
-    if !matches!(cli.command, Command::Enroll(_)) {
-        data_dir::must_hold_a_store(&data)?;
+    match &cli.command {
+        Command::Up(args) => {
+            crate::up::run(&args.options(data), &mut out, &mut io::stderr())?;
+            return Ok(Exit::Fine);
+        }
+        Command::Serve(args) => return serve::run(args, &data),
+        // Makes the store where there is none yet.
+        Command::Enroll(_) | Command::Import(_) => {}
+        _ => data_dir::must_hold_a_store(&data)?,
     }
     let mut hub = backend::Hub::new(&data);
     let mut err = io::stderr();
@@ -107,6 +117,8 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Import(args) => import::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Reload => status::reload(context),
-        Command::Completions { .. } => unreachable!("handled before a store is needed"),
+        Command::Up(_) | Command::Serve(_) | Command::Completions { .. } => {
+            unreachable!("handled before a store is needed")
+        }
     }
 }

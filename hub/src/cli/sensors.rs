@@ -36,7 +36,7 @@ const COLUMNS: &[Column] = &[
     Column::new("RING", |r, _| r.bytes("ring_bytes")).right(),
     Column::new("DROPPED", |r, _| r.count("dropped").paint(Paint::Warn)).right(),
     Column::new("VERSION", |r, _| r.plain("version")),
-    Column::new("TROUBLE", |r, _| Cell::new(&r.list("trouble")).paint(Paint::Warn)),
+    Column::new("TROUBLE", trouble),
 ];
 
 fn state(row: &Row<'_>, look: &Look) -> Cell {
@@ -56,6 +56,14 @@ fn state(row: &Row<'_>, look: &Look) -> Cell {
         }
         _ => Cell::new("ok").paint(Paint::Good),
     }
+}
+
+/// How many collectors lack something; `sensors show NAME` says what.
+fn trouble(row: &Row<'_>, _: &Look) -> Cell {
+    let names = row.value("trouble").as_array().map(Vec::as_slice).unwrap_or_default();
+    let name = |v: &Value| v.as_str().and_then(|s| s.split(':').next()).map(str::to_owned);
+    let names: Vec<String> = names.iter().filter_map(name).collect();
+    Cell::new(&names.join(", ")).paint(Paint::Warn)
 }
 
 fn sheet() -> Sheet {
@@ -93,7 +101,7 @@ fn all(args: &ListArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
          (SELECT sum(c.value) FROM sensor_counters c \
            WHERE c.sensor = id AND starts_with(c.name, 'drop.')), \
          (SELECT list(c.name || ': ' || c.state ORDER BY c.name) FROM sensor_collectors c \
-           WHERE c.sensor = id AND c.state <> 'ok' AND NOT starts_with(c.state, 'ok ')) \
+           WHERE c.sensor = id AND NOT regexp_matches(c.state, '^(ok|done)\\b')) \
          FROM sensors WHERE {} ORDER BY name LIMIT ?",
         condition.sql
     );

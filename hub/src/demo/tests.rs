@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use agentmon_core::event::{Body, FlowPhase, is_public};
 use agentmon_core::finding::Severity;
@@ -13,6 +14,20 @@ use super::*;
 
 /// 2026-11-23T14:32:07Z.
 const END: Timestamp = Timestamp::from_secs(1_795_444_327);
+
+/// The usual day and two others, with what tier-0 says about each: made once.
+static DAYS: LazyLock<Vec<(u64, Day, Vec<Found>)>> = LazyLock::new(|| {
+    let made = |seed| {
+        let day = day(seed, END, 0);
+        let found = findings(&day);
+        (seed, day, found)
+    };
+    [SEED, 1, 2].map(made).into()
+});
+
+fn usual_day() -> &'static Day {
+    &DAYS[0].1
+}
 
 fn encoded(day: &Day) -> Vec<Vec<u8>> {
     day.events.iter().map(wire::encode_event).collect()
@@ -28,7 +43,7 @@ fn the_seed_alone_decides() {
 
 #[test]
 fn a_day_of_a_busy_home() {
-    let day = day(SEED, END, 0);
+    let day = usual_day();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for event in &day.events {
         *kinds.entry(event.body.kind()).or_default() += 1;
@@ -50,14 +65,14 @@ fn a_day_of_a_busy_home() {
 /// Times between events are short, so that event time flows and never jumps.
 #[test]
 fn no_long_silence() {
-    let day = day(SEED, END, 0);
+    let day = usual_day();
     let longest = day.events.windows(2).map(|w| w[1].time.since(w[0].time)).max();
     assert!(longest.is_some_and(|gap| gap.as_secs() < 60), "{longest:?}");
 }
 
 #[test]
 fn nobody_connects_without_having_asked_but_the_planted() {
-    let day = day(SEED, END, 0);
+    let day = usual_day();
     let mut told: HashSet<(IpAddr, IpAddr)> = HashSet::new();
     let mut unexplained: HashSet<(IpAddr, IpAddr)> = HashSet::new();
     // Flows in the order of their starts, as a kernel would report them.
@@ -85,7 +100,7 @@ fn nobody_connects_without_having_asked_but_the_planted() {
 
 #[test]
 fn flow_records_add_up() {
-    let day = day(SEED, END, 0);
+    let day = usual_day();
     let mut last: HashMap<u64, (u64, Timestamp)> = HashMap::new();
     let mut ended: HashSet<u64> = HashSet::new();
     for event in &day.events {
@@ -106,7 +121,7 @@ fn flow_records_add_up() {
 
 #[test]
 fn nothing_in_it_is_real() {
-    let day = day(SEED, END, 0);
+    let day = usual_day();
     let documentation = |ip: IpAddr| match ip {
         IpAddr::V4(v4) => v4.is_documentation() || v4.is_private() || v4.is_unspecified(),
         IpAddr::V6(v6) => {
@@ -154,10 +169,8 @@ fn belongs(found: &Found, planted: &Planted) -> bool {
 
 #[test]
 fn tier_0_finds_what_was_planted_for_it() {
-    for seed in [SEED, 1, 2] {
-        let day = day(seed, END, 0);
-        let found = findings(&day);
-        for planted in day.planted.iter().filter(|p| p.tier0.is_some_and(|r| r != "dga")) {
+    for (seed, day, found) in DAYS.iter() {
+        for planted in day.planted.iter().filter(|p| p.tier0.is_some()) {
             let right = |f: &&Found| {
                 let subject = planted.subject.as_deref().unwrap_or_default();
                 belongs(f, planted) && f.finding.subject.contains(subject)
@@ -174,9 +187,8 @@ fn tier_0_finds_what_was_planted_for_it() {
 
 #[test]
 fn tier_0_is_silent_about_the_rest() {
-    for seed in [SEED, 1, 2] {
-        let day = day(seed, END, 0);
-        for found in findings(&day).iter().filter(|f| f.finding.severity() >= Severity::Medium) {
+    for (seed, day, found) in DAYS.iter() {
+        for found in found.iter().filter(|f| f.finding.severity() >= Severity::Medium) {
             let finding = &found.finding;
             let twin = day.twins.iter().find(|t| finding.subject.contains(&t.subject));
             // One planted thing may be noticed by several rules, and windowed ones early.

@@ -200,7 +200,7 @@ fn open_error(path: &Path, error: duckdb::Error) -> StoreError {
 
 /// The data directory holds tokens' hashes, keys and everybody's browsing: only its
 /// owner may look in.
-fn make_private_dir(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_private_dir(dir: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::DirBuilderExt;
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);

@@ -1,0 +1,215 @@
+//! `agentmon up`: hub and router in one process on this machine, no configuration needed.
+//!
+//! In: [`Options`]. Out: a running hub with the sensor `local`, a start summary and hints
+//! on stderr, new alerts on stdout, one line each, until asked to stop. The parts are the
+//! very ones of `agentmon serve` and `agentmon-router run`, joined over HTTPS on loopback:
+//! what works here works on two machines.
+//!
+//! Order: hub first (so that the sensor has somewhere to send), router second; stopping is
+//! the reverse, so that what was seen last still reaches the store. Everything lies below
+//! the data directory: `hub.duckdb` and the hub's own files, `router/` (ring, identity),
+//! `demo/`.
+
+mod demo_day;
+mod feed;
+mod hub;
+pub mod sources;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agentmon_core::time::{Clock, SystemClock};
+use agentmon_router::join::{self, Join};
+use agentmon_router::logging;
+use agentmon_router::status::CollectorStatus;
+use agentmon_router::supervisor::{self, RouterHandle};
+use anyhow::Context as _;
+
+use crate::store;
+use demo_day::{DemoDay, Progress};
+use feed::Feed;
+use hub::LocalHub;
+use sources::{Lack, Machine, Wishes};
+
+/// The name this machine's own sensor has.
+pub const SENSOR: &str = "local";
+/// How long collectors have to say what they see before the summary is printed.
+const SETTLE: Duration = Duration::from_millis(700);
+/// How often to look for new alerts, progress and the wish to stop.
+const STEP: Duration = Duration::from_millis(200);
+
+/// What the person asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where other sensors may reach the hub; loopback by default.
+    pub listen: SocketAddr,
+    /// Logs to follow besides those at the usual places.
+    pub logs: Vec<PathBuf>,
+    /// Play the made-up day.
+    pub demo: Option<u64>,
+    /// End when the made-up day is loaded.
+    pub exit_after_demo: bool,
+    /// Switch on what the kernel needs to be told first.
+    pub kernel_setup: bool,
+}
+
+/// Runs until asked to stop.
+///
+/// # Errors
+/// What cannot be opened or bound; a part that ended by itself.
+pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<()> {
+    store::make_private_dir(&options.data)?;
+    logging::init(&log_config())?;
+    let machine = Machine::look();
+    let day = options.demo.map(|seed| DemoDay::prepare(&options.data, seed)).transpose()?;
+    let hub = LocalHub::start(&options.data, options.listen)?;
+    let outcome = with_hub(options, &machine, day, &hub, (out, err));
+    hub.stop()?;
+    outcome
+}
+
+/// Warnings only, and no second word about alerts: the feed tells them.
+fn log_config() -> logging::Config {
+    let modules = [("agentmon_hub::alert".to_owned(), "error".to_owned())].into();
+    logging::Config { level: "warn".into(), modules, ..logging::Config::default() }
+}
+
+fn with_hub(
+    options: &Options,
+    machine: &Machine,
+    day: Option<DemoDay>,
+    hub: &LocalHub,
+    (out, err): (&mut dyn Write, &mut dyn Write),
+) -> anyhow::Result<()> {
+    let state_dir = options.data.join("router");
+    let replay = day.as_ref().filter(|d| !d.is_loaded()).map(DemoDay::files);
+    let wishes = Wishes { logs: options.logs.clone(), replay };
+    let (config, lacks) = sources::configure(&state_dir, &wishes, machine);
+    enroll(&state_dir, hub)?;
+    let mut feed = Feed::new(hub)?;
+    let router = supervisor::start(config).context("starting the collectors")?;
+    let _early = hub.wait_for_stop(SETTLE);
+    let collectors = router.status().collectors;
+    say(err, &summary(&options.data, &collectors, &lacks, hub.address()));
+    let outcome = watch(options, day, (&router, hub), &mut feed, (out, err));
+    // In order: what was seen is committed and sent before the hub goes.
+    router.stop();
+    outcome
+}
+
+/// Gives this machine's sensor a fresh token; the old one is void.
+fn enroll(state_dir: &Path, hub: &LocalHub) -> anyhow::Result<()> {
+    let line = hub.enroll(SENSOR).context("enrolling this machine's own sensor")?;
+    Ok(join::save(&state_dir.join("identity.json"), &Join::decode(&line)?)?)
+}
+
+/// What is seen, what is not, and how to go on.
+fn summary(
+    data: &Path,
+    collectors: &[CollectorStatus],
+    lacks: &[Lack],
+    listen: SocketAddr,
+) -> String {
+    let data = data.display();
+    let mut lines = vec![format!("agentmon {} is up; data in {data}", env!("CARGO_PKG_VERSION"))];
+    for collector in collectors.iter().filter(|c| c.name != "replay") {
+        let sees = collector.state.starts_with("ok");
+        let mark = if sees { "sees" } else { "lacks" };
+        lines.push(format!("  {mark:<6} {}: {}", collector.name, collector.state));
+    }
+    lines.extend(lacks.iter().map(|lack| format!("  off    {}: {}", lack.what, lack.mend)));
+    lines.push(if listen.ip().is_loopback() {
+        "  other machines cannot join; --listen ADDRESS:PORT lets them".to_owned()
+    } else {
+        format!("  other machines join at {listen}: agentmon --data {data} enroll NAME")
+    });
+    lines.push("ask in another terminal:".to_owned());
+    for command in ["alerts", "timeline --since 10m", "stats", "devices"] {
+        lines.push(format!("  agentmon --data {data} {command}"));
+    }
+    lines.push("new alerts appear below; Ctrl-C ends".to_owned());
+    said(&lines)
+}
+
+/// Lines as they may be printed: states and paths are texts from elsewhere.
+fn said(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{}\n", crate::cli::safe(line))).collect()
+}
+
+/// Talk: a closed stderr stops nothing.
+fn say(err: &mut dyn Write, text: &str) {
+    drop(err.write_all(text.as_bytes()));
+}
+
+/// Tells alerts as they come, until asked to stop.
+fn watch(
+    options: &Options,
+    mut day: Option<DemoDay>,
+    (router, hub): (&RouterHandle, &LocalHub),
+    feed: &mut Feed,
+    (out, err): (&mut dyn Write, &mut dyn Write),
+) -> anyhow::Result<()> {
+    loop {
+        let stopping = hub.wait_for_stop(STEP);
+        let loaded = match &mut day {
+            Some(demo) => match demo.progress(&router.status(), SystemClock.mono())? {
+                Progress::Loading => false,
+                Progress::Loaded => true,
+            },
+            None => false,
+        };
+        feed.tell(hub, out)?;
+        if loaded && let Some(demo) = day.take() {
+            say(err, &said(&demo.what_to_try(&options.data, feed.first())));
+            if options.exit_after_demo {
+                return Ok(());
+            }
+        }
+        if stopping {
+            return Ok(());
+        }
+        anyhow::ensure!(!router.is_broken(), "the router's threads ended; see the log above");
+        anyhow::ensure!(!hub.is_broken(), "the hub ended; see the log above");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_what_is_seen_and_how_to_see_more() {
+        let state =
+            |name: &str, state: &str| CollectorStatus { name: name.into(), state: state.into() };
+        let collectors = [
+            state("conntrack", "ok: 12 flows"),
+            state("firewall", "no table \x1b[2J; use --kernel-setup"),
+            state("replay", "done: 10 lines"),
+        ];
+        let lacks = [Lack { what: "the resolver's log", mend: "name it with --pihole-log".into() }];
+        let text = summary(Path::new("/d"), &collectors, &lacks, "127.0.0.1:8471".parse().unwrap());
+        let expected = format!(
+            "agentmon {} is up; data in /d\n\
+             \x20 sees   conntrack: ok: 12 flows\n\
+             \x20 lacks  firewall: no table \\x1b[2J; use --kernel-setup\n\
+             \x20 off    the resolver's log: name it with --pihole-log\n\
+             \x20 other machines cannot join; --listen ADDRESS:PORT lets them\n\
+             ask in another terminal:\n\
+             \x20 agentmon --data /d alerts\n\
+             \x20 agentmon --data /d timeline --since 10m\n\
+             \x20 agentmon --data /d stats\n\
+             \x20 agentmon --data /d devices\n\
+             new alerts appear below; Ctrl-C ends\n",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert_eq!(text, expected);
+        let open = summary(Path::new("/d"), &[], &[], "192.0.2.1:8471".parse().unwrap());
+        assert!(
+            open.contains("other machines join at 192.0.2.1:8471: agentmon --data /d enroll NAME")
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! What `agentmon up` can see on this machine, and what it would take to see more.
+//!
+//! In: the options, this process's rights, the files at the usual places. Out: the router's
+//! configuration, and one line for each thing that stays unseen, with the way to change
+//! that. Reads a few small files; changes nothing.
+
+use std::path::{Path, PathBuf};
+
+use agentmon_router::config::Config;
+
+/// Where Pi-hole (v6, v5) and dnsmasq write their logs by default.
+const LOGS: [&str; 4] = [
+    "/var/log/pihole/pihole.log",
+    "/var/log/pihole.log",
+    "/var/log/dnsmasq.log",
+    "/var/log/dnsmasq/dnsmasq.log",
+];
+/// Where dnsmasq's configuration may name another.
+const DNSMASQ_CONFIG: &str = "/etc/dnsmasq.conf";
+const DNSMASQ_CONFIG_DIR: &str = "/etc/dnsmasq.d";
+/// Most configuration read of one file.
+const CONFIG_BYTES_MAX: u64 = 256 * 1024;
+/// CAP_NET_ADMIN in `include/uapi/linux/capability.h`: netlink's conntrack and NFLOG.
+const CAP_NET_ADMIN: u32 = 12;
+
+/// What the person asked for, as far as it concerns sources.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    /// Logs named on the command line; they must be there.
+    pub logs: Vec<PathBuf>,
+    /// A recorded day to play: the file, and its block list.
+    pub replay: Option<(PathBuf, PathBuf)>,
+}
+
+/// Something that stays unseen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// What: `connections`.
+    pub what: &'static str,
+    /// Why, and how to change that.
+    pub mend: String,
+}
+
+/// The router's configuration for this machine, with its state below `state_dir`.
+#[must_use]
+pub fn configure(state_dir: &Path, wishes: &Wishes, machine: &Machine) -> (Config, Vec<Lack>) {
+    let mut config = Config { state_dir: state_dir.to_owned(), ..Config::default() };
+    let mut lacks = Vec::new();
+    let collect = &mut config.collect;
+    collect.conntrack.enabled = machine.net_admin;
+    collect.firewall.enabled = machine.net_admin;
+    collect.passive_dns.enabled = machine.net_admin;
+    if !machine.net_admin {
+        let mend = "needs CAP_NET_ADMIN: run as root, or setcap cap_net_admin+ep on the binary";
+        for what in ["connections", "packets the firewall stops", "DNS on the wire"] {
+            lacks.push(Lack { what, mend: mend.to_owned() });
+        }
+    }
+    let logs = if wishes.logs.is_empty() { &machine.logs } else { &wishes.logs };
+    collect.dnsmasq_log.enabled = !logs.is_empty();
+    if logs.is_empty() {
+        lacks.push(Lack {
+            what: "the resolver's log",
+            mend: "no log of Pi-hole or dnsmasq at the usual places: name it with --pihole-log \
+                   FILE (dnsmasq: log-queries=extra and log-facility=FILE)"
+                .to_owned(),
+        });
+    } else {
+        collect.dnsmasq_log.paths.clone_from(logs);
+    }
+    if let Some((day, list)) = &wishes.replay {
+        collect.replay.enabled = true;
+        collect.replay.path.clone_from(day);
+        config.tier0.blocklist.lists.push(agentmon_core::tier0::blocklist::ListConfig {
+            name: crate::demo::LIST_NAME.to_owned(),
+            path: list.clone(),
+            score: 0.8,
+        });
+    }
+    (config, lacks)
+}
+
+/// What there is on a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// May ask the kernel about connections.
+    pub net_admin: bool,
+    /// Logs of resolvers that can be read.
+    pub logs: Vec<PathBuf>,
+}
+
+impl Machine {
+    /// This one.
+    #[must_use]
+    pub fn look() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mut logs: Vec<PathBuf> = LOGS.iter().map(PathBuf::from).collect();
+        for config in config_files() {
+            let named = std::fs::File::open(&config).ok().and_then(|file| {
+                use std::io::Read;
+                let mut text = String::new();
+                file.take(CONFIG_BYTES_MAX).read_to_string(&mut text).ok()?;
+                log_facility(&text)
+            });
+            logs.extend(named);
+        }
+        logs.retain(|path| std::fs::File::open(path).is_ok() && path.is_file());
+        logs.sort();
+        logs.dedup();
+        Self { net_admin: has_capability(&status, CAP_NET_ADMIN), logs }
+    }
+}
+
+fn config_files() -> Vec<PathBuf> {
+    let dir = std::fs::read_dir(DNSMASQ_CONFIG_DIR).into_iter().flatten();
+    let below = dir.filter_map(Result::ok).map(|entry| entry.path());
+    let conf = below.filter(|path| path.extension().is_some_and(|e| e == "conf"));
+    std::iter::once(PathBuf::from(DNSMASQ_CONFIG)).chain(conf).take(64).collect()
+}
+
+/// The file dnsmasq's configuration logs to; a facility's name is no file.
+fn log_facility(text: &str) -> Option<PathBuf> {
+    let value = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "log-facility").then(|| PathBuf::from(value.trim()))
+    };
+    text.lines().filter_map(value).next_back().filter(|path| path.is_absolute())
+}
+
+/// Is the bit set among the effective capabilities of `/proc/self/status` (proc(5))?
+fn has_capability(status: &str, bit: u32) -> bool {
+    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    bits.is_some_and(|bits| bits >> bit & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities() {
+        #[track_caller]
+        fn check(status: &str, expected: bool) {
+            assert_eq!(has_capability(status, CAP_NET_ADMIN), expected, "{status}");
+        }
+        check("Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t000001ffffffffff\n", true);
+        check("CapEff:\t0000000000001000\n", true);
+        check("CapEff:\t0000000000000000\n", false);
+        check("CapEff:\t0000000000000fff\n", false);
+        check("CapEff: zz\n", false);
+        check("", false);
+    }
+
+    #[test]
+    fn the_log_of_a_dnsmasq_configuration() {
+        #[track_caller]
+        fn check(text: &str, expected: Option<&str>) {
+            assert_eq!(log_facility(text), expected.map(PathBuf::from));
+        }
+        check("log-queries\nlog-facility=/var/log/dns.log\n", Some("/var/log/dns.log"));
+        check(" log-facility = /a \nlog-facility=/b", Some("/b"));
+        check("# log-facility=/var/log/dns.log\n", None);
+        check("log-facility=DAEMON\n", None);
+        check("", None);
+    }
+
+    #[test]
+    fn without_rights_the_log_and_the_neighbours_remain() {
+        let machine = Machine { net_admin: false, logs: vec!["/var/log/dnsmasq.log".into()] };
+        let (config, lacks) = configure(Path::new("/d"), &Wishes::default(), &machine);
+        config.validate().unwrap();
+        assert!(!config.collect.conntrack.enabled && config.collect.dnsmasq_log.enabled);
+        assert!(config.collect.leases.enabled && config.collect.neighbours.enabled);
+        assert_eq!(lacks.len(), 3);
+        assert!(lacks.iter().all(|l| l.mend.contains("root")), "{lacks:?}");
+    }
+
+    #[test]
+    fn what_was_named_is_read_and_nothing_else() {
+        let machine = Machine { net_admin: true, logs: vec!["/var/log/dnsmasq.log".into()] };
+        let wishes = Wishes {
+            logs: vec!["/tmp/mine.log".into()],
+            replay: Some(("/d/day.ndjson".into(), "/d/list".into())),
+        };
+        let (config, lacks) = configure(Path::new("/d"), &wishes, &machine);
+        config.validate().unwrap();
+        assert_eq!(config.collect.dnsmasq_log.paths, [PathBuf::from("/tmp/mine.log")]);
+        assert!(config.collect.replay.enabled && lacks.is_empty());
+        let nothing = Machine { net_admin: true, logs: vec![] };
+        let (_, lacks) = configure(Path::new("/d"), &Wishes::default(), &nothing);
+        assert!(lacks.iter().any(|l| l.mend.contains("--pihole-log")));
+    }
+}
