@@ -11,9 +11,12 @@
 //! Adding a benchmark = one file and one line in [`BENCHMARKS`].
 
 mod conntrack;
+mod dns_log;
+mod flood;
 mod measure;
 mod report;
 mod ring;
+mod synthetic;
 mod world;
 
 use std::io::Write as _;
@@ -44,15 +47,23 @@ const BENCHMARKS: &[Benchmark] = &[
         about: "CPU per connection event and losses against conntrack -E and ulogd2",
         programs: &["agentmon-router"],
         isolated: true,
-        limit: Duration::from_secs(600),
+        limit: Duration::from_secs(900),
         run: conntrack::run,
     },
     Benchmark {
-        name: "ring",
-        about: "events per second and bytes written per event against plain SQLite",
+        name: "dns-log",
+        about: "lines of a DNS log to tier-0 verdicts, with a million blocked names",
         programs: &[],
         isolated: false,
-        limit: Duration::from_secs(300),
+        limit: Duration::from_secs(180),
+        run: dns_log::run,
+    },
+    Benchmark {
+        name: "ring",
+        about: "events through the SQLite ring, against a transaction per row",
+        programs: &[],
+        isolated: false,
+        limit: Duration::from_secs(180),
         run: ring::run,
     },
 ];

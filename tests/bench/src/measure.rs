@@ -4,10 +4,12 @@
 //! its own nanosecond account), so measured stretches are seconds long.
 
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::Duration;
 
 use agentmon_core::time::{Clock as _, Mono, SystemClock};
 use anyhow::{Context as _, anyhow};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 /// Measures elapsed time.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,13 @@ pub(crate) fn cpu(pid: u32) -> anyhow::Result<Cpu> {
     parse_stat(&text).ok_or_else(|| anyhow!("{path}: {text:?}"))
 }
 
+/// What a child has used when it ends by itself; still to be waited for.
+pub(crate) fn cpu_until_end(child: &Child) -> anyhow::Result<Cpu> {
+    let pid = Pid::from_child(child);
+    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+    cpu(child.id())
+}
+
 /// Fields 14 and 15 (utime, stime), counted after the name in brackets, which may hold
 /// spaces and brackets itself.
 fn parse_stat(text: &str) -> Option<Cpu> {
@@ -68,6 +77,14 @@ pub(crate) fn status_bytes(pid: u32, name: &str) -> anyhow::Result<u64> {
     let value = value.with_context(|| format!("{path} has no {name}"))?;
     let kib = value.split_ascii_whitespace().next().and_then(|n| n.parse::<u64>().ok());
     Ok(kib.with_context(|| format!("{path}: {name}: {value}"))? * 1_024)
+}
+
+/// Bytes a process has caused to be written to disks (RAM disks do not count).
+pub(crate) fn written_bytes(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/io");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let bytes = text.lines().find_map(|l| l.strip_prefix("write_bytes: ")?.trim().parse().ok());
+    bytes.with_context(|| format!("{path} has no write_bytes"))
 }
 
 /// A tool of the system; `/usr/sbin` is looked at too, it is not on every user's path.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use crate::flood::SUBNET;
 use crate::measure::{Stopwatch, tool};
 use crate::report::Figure;
 
@@ -72,6 +73,7 @@ pub(crate) fn run(
 /// end while somebody watches.
 pub(crate) fn prepare() -> anyhow::Result<()> {
     run_tool("ip", &["link", "set", "lo", "up"], "")?;
+    run_tool("ip", &["route", "add", "local", SUBNET, "dev", "lo"], "")?;
     // Tracking starts with the first rule that asks for it (nft 1.0.6 wants the newlines).
     let rules = "table ip bench {\n chain out {\n  type filter hook output priority 0;\n  \
                  ct state new counter\n }\n}\n";
@@ -101,4 +103,11 @@ pub(crate) fn run_tool(name: &str, args: &[&str], input: &str) -> anyhow::Result
         bail!("{name} {args:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(output.stdout)
+}
+
+/// A folder for a benchmark's files, beside this program: on a disk, where `/tmp` may be
+/// memory.
+pub(crate) fn scratch() -> anyhow::Result<tempfile::TempDir> {
+    let me = std::env::current_exe()?;
+    Ok(tempfile::tempdir_in(me.parent().context("a program is in a folder")?)?)
 }

@@ -6,7 +6,6 @@
 //! NEW and DESTROY. The expected number comes from the sender and from the kernel's own
 //! statistics, never from a listener.
 
-mod flood;
 mod subject;
 
 use std::io::{Read as _, Write as _};
@@ -18,10 +17,9 @@ use agentmon_router::collect::{Collector as _, Context, Outbox, State, Stop};
 use agentmon_router::counters::Counters;
 use anyhow::{Context as _, bail};
 
+use crate::flood::Flood;
 use crate::measure::{Cpu, Stopwatch, cpu, status_bytes};
 use crate::report::{Figure, Goal, Peer, Report, talk};
-use crate::world::run_tool;
-use flood::Flood;
 use subject::{Kind, Seen, Subject};
 
 /// The burst: as fast as one core sends.
@@ -32,7 +30,7 @@ const CALM_PER_SECOND: u32 = 2_000;
 /// One fifth of the peer's CPU per event.
 const RATIO_MAX: f64 = 0.2;
 /// Longest wait until all flows of a burst have ended.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
+const DRAIN_PATIENCE: Duration = Duration::from_secs(90);
 
 /// What one listener did in one burst.
 struct Outcome {
@@ -125,10 +123,12 @@ fn measure(
     let subject = Subject::start(kind, folder)?;
     let before = cpu(subject.pid())?;
     let made_before = Made::read()?;
+    let watch = Stopwatch::start();
     let sent = flood.send(flows, per_second)?;
+    let rate = f64::from(sent) / watch.elapsed().as_secs_f64();
+    talk(&format!("conntrack: {sent} flows made, {rate:.0} a second"));
     drain()?;
-    // Let the listener take what has piled up; it may nap between two looks.
-    std::thread::sleep(Duration::from_millis(500));
+    settle(subject.pid())?;
     let used = cpu(subject.pid())?.since(before);
     let rss_bytes = status_bytes(subject.pid(), "VmHWM")?;
     let lost_before = made_before.lost_since()?;
@@ -171,29 +171,58 @@ impl Made {
     }
 }
 
-/// Waits until the table is empty. Flows that are over linger until somebody looks: a dump
-/// ends them at once, so the benchmark dumps (at nobody's expense who is measured).
+/// Waits until the table is empty. The kernel's own collector ends expired flows, a few
+/// tens of thousands a second once it looks, which is at the latest after a minute; a
+/// listener that dumps the table ends them earlier, all at once.
 fn drain() -> anyhow::Result<()> {
     let watch = Stopwatch::start();
     loop {
         let count = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")?;
         if count.trim() == "0" {
+            talk(&format!(
+                "conntrack: all flows over after {:.1} s",
+                watch.elapsed().as_secs_f64()
+            ));
             return Ok(());
         }
         if watch.elapsed() > DRAIN_PATIENCE {
             bail!("{} flows do not end", count.trim());
         }
-        std::thread::sleep(Duration::from_millis(500));
-        run_tool("conntrack", &["-L", "-o", "id"], "")?;
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// The part of this program that is measured: the collector alone, until standard input
-/// ends.
-pub(crate) fn role(role: &[&str]) -> anyhow::Result<()> {
-    if role != ["collector"] {
-        bail!("no role {role:?}");
+/// Waits until a listener has worked off what had piled up for it.
+fn settle(pid: u32) -> anyhow::Result<()> {
+    let watch = Stopwatch::start();
+    let mut before = cpu(pid)?.total();
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = cpu(pid)?.total();
+        // One clock tick is noise.
+        if now - before < 0.015 || watch.elapsed() > DRAIN_PATIENCE {
+            return Ok(());
+        }
+        before = now;
     }
+}
+
+/// What this program does as a part of the benchmark, in a process of its own.
+pub(crate) fn role(role: &[&str]) -> anyhow::Result<()> {
+    match role {
+        ["collector"] => collect(),
+        // For a profiler: the load alone, inside a namespace of one's own.
+        ["flood", count, per_second] => {
+            crate::world::prepare()?;
+            Flood::new()?.send(count.parse()?, per_second.parse()?)?;
+            drain()
+        }
+        _ => bail!("no role {role:?}"),
+    }
+}
+
+/// The collector alone, until standard input ends.
+fn collect() -> anyhow::Result<()> {
     let (outbox, deliveries) = Outbox::channel();
     let stop = Stop::default();
     let counters = Counters::default();

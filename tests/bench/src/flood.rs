@@ -1,5 +1,7 @@
-//! Many short connections over loopback: each packet has a source of its own, so each is a
-//! flow to the kernel's connection tracking, and costs the sender as little as possible.
+//! Many short connections that never leave the machine: each packet has a source of its own,
+//! so each is a flow to the kernel's connection tracking, and costs the sender as little as
+//! possible. The addresses are those of a home network, routed to this machine itself
+//! ([`SUBNET`]): flows within 127.0.0.0/8 our collector leaves out by default.
 //!
 //! In: how many, how fast. Out: how many were sent and refused. Runs on the calling
 //! thread inside the benchmark's namespace (raw sockets, see raw(7)).
@@ -11,8 +13,10 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::measure::Stopwatch;
 
+/// All addresses of these flows: `ip route add local SUBNET dev lo` makes them ours.
+pub(crate) const SUBNET: &str = "10.77.0.0/16";
 /// Where everything goes.
-const SINK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9_999);
+const SINK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 255, 1), 9_999);
 /// Source ports of one address, above the privileged ones.
 const PORTS: u32 = 60_000;
 const PORT_FIRST: u32 = 2_000;
@@ -22,7 +26,7 @@ const HEADER_BYTES: usize = 28;
 const PACE_STEP: Duration = Duration::from_millis(10);
 
 /// Sends flows that never repeat a source.
-pub(super) struct Flood {
+pub(crate) struct Flood {
     raw: Socket,
     /// Keeps the port open, so that the kernel answers nothing; never read.
     _sink: Socket,
@@ -30,7 +34,7 @@ pub(super) struct Flood {
 }
 
 impl Flood {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let sink = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         // As small as the kernel lets it be: connection tracking is measured, not delivery.
         sink.set_recv_buffer_size(1)?;
@@ -42,7 +46,7 @@ impl Flood {
 
     /// Sends `count` new flows, at most `per_second` (0: as fast as it goes), and returns
     /// how many the kernel took.
-    pub(super) fn send(&mut self, count: u32, per_second: u32) -> anyhow::Result<u32> {
+    pub(crate) fn send(&mut self, count: u32, per_second: u32) -> anyhow::Result<u32> {
         let to = SockAddr::from(SocketAddr::V4(SINK));
         let watch = Stopwatch::start();
         let mut taken = 0;
@@ -79,7 +83,7 @@ fn packet(n: u32) -> [u8; HEADER_BYTES] {
     p[3] = HEADER_BYTES as u8;
     p[8] = 64; // time to live
     p[9] = 17; // UDP
-    p[12..16].copy_from_slice(&[127, 1, third, fourth]);
+    p[12..16].copy_from_slice(&[10, 77, third, fourth]);
     p[16..20].copy_from_slice(&SINK.ip().octets());
     p[20..22].copy_from_slice(&source_port.to_be_bytes());
     p[22..24].copy_from_slice(&SINK.port().to_be_bytes());
