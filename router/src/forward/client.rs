@@ -3,14 +3,17 @@
 //! In: an identity and request bodies. Out: an answer, or a refusal sorted by what to do
 //! about it. Blocks the forwarder thread, at most [`Timeouts::request`].
 //!
-//! Only the CA of the identity is trusted; no proxy of the environment is used and no
+//! TLS 1.3; only the CA of the identity is trusted, no public root is even compiled in; no proxy of the environment is used and no
 //! redirect followed, so that the token goes to the hub alone.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentmon_core::name::printable;
 use agentmon_core::wire::CONTENT_TYPE;
+use rustls::SupportedCipherSuite;
+use rustls::crypto::{CryptoProvider, ring};
 use serde::Deserialize;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 use ureq::{Agent, Body, http::Response};
@@ -114,6 +117,7 @@ impl HubClient {
         let certificates = certificates(&join.ca_pem)?;
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(Arc::new(tls13()))
             .root_certs(RootCerts::new_with_certs(&certificates))
             .build();
         let agent = Agent::config_builder()
@@ -158,6 +162,13 @@ impl HubClient {
             .header("authorization", &self.authorization);
         json(read(request.call())?)
     }
+}
+
+/// TLS 1.3 alone: our hub speaks it, and what is not offered cannot be attacked.
+fn tls13() -> CryptoProvider {
+    let all = ring::default_provider();
+    let modern = |suite: &SupportedCipherSuite| suite.tls13().is_some();
+    CryptoProvider { cipher_suites: all.cipher_suites.into_iter().filter(modern).collect(), ..all }
 }
 
 /// The certificates of a PEM text.

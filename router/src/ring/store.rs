@@ -649,6 +649,12 @@ impl Store {
         let now = pragma(&self.conn, "page_count").unwrap();
         set_pages_max(&self.conn, if on { now } else { self.pages_max }).unwrap();
     }
+    /// Lives of the ring that are remembered, in memory and in the file.
+    pub(super) fn lives(&self) -> (usize, usize) {
+        let count = |row: &rusqlite::Row<'_>| number(row, 0);
+        let stored = self.conn.query_row("SELECT count(*) FROM epochs", [], count).unwrap();
+        (self.epochs.len(), usize::try_from(stored).unwrap())
+    }
     pub(super) fn execute(&self, sql: &str) {
         self.conn.execute_batch(sql).unwrap();
     }

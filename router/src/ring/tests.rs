@@ -134,6 +134,23 @@ fn a_new_life_has_a_new_epoch_and_batches_do_not_cross() {
 }
 
 #[test]
+fn lives_whose_events_are_gone_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.db");
+    for life in 0..20 {
+        let (ring, _) = open(&path, RING_BYTES_MIN);
+        // By eviction in the first ten lives (half a ring each), by acknowledgement after.
+        (0..5).for_each(|_| ring.append(&events(1_000, 100), &[]).unwrap());
+        if life >= 10 {
+            drain(&ring);
+        }
+        let (known, stored) = ring.lock().store.as_ref().unwrap().lives();
+        assert_eq!(known, stored);
+        assert!(known <= if life < 10 { 3 } else { 1 }, "{known} in life {life}");
+    }
+}
+
+#[test]
 fn a_full_ring_drops_the_oldest_and_counts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ring.db");
