@@ -1,4 +1,15 @@
 //! The lab: real programs on a real kernel. `ground` tests the lab itself: if it fails, no
 //! other failure means anything. See `agentmon_tests::lab` for how it is built.
+
+#[path = "lab/alerts.rs"]
+mod alerts;
+#[path = "lab/faults.rs"]
+mod faults;
+#[path = "lab/flows.rs"]
+mod flows;
 #[path = "lab/ground.rs"]
 mod ground;
+#[path = "lab/names.rs"]
+mod names;
+#[path = "lab/space.rs"]
+mod space;

@@ -7,11 +7,9 @@ use super::proc::Proc;
 use super::proxy::TcpProxy;
 use super::sensor::Sensor;
 use super::wait::{eventually, want};
-use super::world::{HUB, LAN, World};
+use super::world::{HUB, HUB_LINE, LAN, World};
 use super::{dns, traffic};
 
-/// Where the router believes the hub to be: a proxy that passes on to the real one.
-const PROXY_PORT: u16 = 9_443;
 /// Domains of the lab's internet; each with everything below it.
 pub const ZONES: [(&str, &str); 6] = [
     ("example.com", "198.51.100.10"),
@@ -60,9 +58,10 @@ impl Chain {
         let resolver = dns::resolver(world);
         traffic::serve_tcp("wan", 443);
         let hub = Hub::start_with(world, data, hub);
-        let at = format!("{HUB}:{PROXY_PORT}");
+        // Where the router believes the hub to be: a proxy that passes on to the real one.
+        let at = format!("{HUB_LINE}:{PORT}");
         let line = TcpProxy::start("hub", &at, &format!("{HUB}:{PORT}"));
-        let sensor = Sensor::start_with(world, &hub, &at, router);
+        let sensor = Sensor::start_with(world, &hub, HUB_LINE, router);
         let chain = Self { hub, sensor, line, resolver, _internet: internet };
         chain.is_alive("first", 20.0);
         chain

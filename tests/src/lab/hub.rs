@@ -10,7 +10,7 @@ use super::wait::{eventually, want};
 use super::world::{HUB, World};
 
 /// Port the hub listens on.
-pub const PORT: u16 = 8443;
+pub const PORT: u16 = 8787;
 
 /// The hub, running or not; its data stays.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Hub {
     #[must_use]
     pub fn start_with(world: &World, data: &Path, settings: &str) -> Self {
         let config = world.file("hub.toml");
-        let text = format!("listen = \"{HUB}:{PORT}\"\n{settings}");
+        let text = format!("server.listen = \"{HUB}:{PORT}\"\n{settings}");
         std::fs::write(&config, text).expect("test folder is writable");
         let program = world.binary("agentmon");
         let (data, log) = (data.to_owned(), world.file("hub.log"));
@@ -52,12 +52,15 @@ impl Hub {
     pub fn resume(&mut self) {
         let (data, config) = (self.data.to_string_lossy(), self.config.to_string_lossy());
         let args = ["--data", &data, "serve", "--config", &config];
-        self.proc = Some(Proc::start("hub", &self.log, &self.program, &args));
-        eventually(30.0, "the hub answers", || {
-            let proc = self.proc.as_mut().expect("just started");
+        let said_before = std::fs::read(&self.log).map_or(0, |log| log.len());
+        let mut proc = Proc::start("hub", &self.log, &self.program, &args);
+        eventually(30.0, "the hub is ready", || {
             assert!(proc.is_running(), "the hub has ended: {}", proc.log_text());
-            self.try_sql("SELECT 1").map(drop)
+            let log = proc.log_text();
+            let new = log.get(said_before..).unwrap_or_default();
+            want(new.contains("the hub is ready"), || new.to_owned())
         });
+        self.proc = Some(proc);
     }
 
     /// Asks it to end and waits until it has.

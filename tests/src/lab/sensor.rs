@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::dns::resolver_log;
-use super::hub::{Hub, PORT};
+use super::hub::Hub;
 use super::proc::{Proc, command};
 use super::wait::eventually;
 use super::world::{HUB, World};
@@ -25,7 +25,7 @@ impl Sensor {
     /// Enrols at `hub` and starts with all collectors on and quick reports.
     #[must_use]
     pub fn start(world: &World, hub: &Hub) -> Self {
-        Self::start_with(world, hub, &format!("{HUB}:{PORT}"), "")
+        Self::start_with(world, hub, HUB, "")
     }
 
     /// Reaches the hub by `address` (a proxy's, say), with more settings (TOML,

@@ -23,22 +23,24 @@ pub const RTR_LAN: &str = "192.168.77.1";
 pub const RTR_WAN: &str = "203.0.113.1";
 /// First client; it also owns .21 to .29.
 pub const LAN: &str = "192.168.77.2";
-/// Second client, a device (and MAC) of its own.
+/// Second client, a device (and MAC) of its own; it also owns .31 to .39.
 pub const TV: &str = "192.168.77.3";
 /// The hub, as seen from the router.
 pub const HUB: &str = "192.168.77.10";
+/// Another address of the hub: that of the line that can be broken.
+pub const HUB_LINE: &str = "192.168.77.11";
 /// The internet's nearest host; it answers for all of 198.51.100.0/24 too.
 pub const WAN: &str = "203.0.113.2";
 
 /// Longest a test may take, stretched by the patience.
 const TEST_SECONDS_MAX: f64 = 170.0;
+/// The test's folder, as seen from inside.
+const DIR: &str = "/run/lab";
 const IN_WORLD: &str = "AGENTMON_LAB_TEST";
 
 /// The network of one test.
 #[derive(Debug)]
 pub struct World {
-    /// The test's name.
-    pub test: String,
     /// Folder of this test alone: logs, data, configuration.
     pub dir: PathBuf,
     /// Of every random choice; printed.
@@ -141,7 +143,8 @@ impl World {
         let seed = std::env::var("AGENTMON_SEED").ok().and_then(|s| s.parse().ok());
         let seed = seed.unwrap_or_else(|| u64::from(StdRng::from_os_rng().next_u32()));
         say(&format!("{test}: AGENTMON_SEED={seed}"));
-        let world = Self { dir: folder_of(&test), test, seed };
+        let world = Self { dir: PathBuf::from(DIR), seed };
+        world.make_ground(&folder_of(&test));
         world.make_hosts();
         world.make_links();
         world.set_kernel();
@@ -175,10 +178,17 @@ impl World {
         folder
     }
 
-    /// Namespaces live in a folder of this world's own mount namespace.
+    /// A `/run` of this world's own: for the names of its namespaces, and for the test's
+    /// folder under a path short enough for Unix sockets (108 bytes, unix(7)).
+    fn make_ground(&self, kept: &Path) {
+        sh("mount", &["-t", "tmpfs", "tmpfs", "/run"]);
+        for folder in ["/run/netns", DIR] {
+            std::fs::create_dir(folder).expect("a new /run is writable");
+        }
+        sh("mount", &["--bind", &kept.to_string_lossy(), DIR]);
+    }
+
     fn make_hosts(&self) {
-        std::fs::create_dir_all("/run/netns").expect("/run is writable");
-        sh("mount", &["-t", "tmpfs", "tmpfs", "/run/netns"]);
         for host in HOSTS {
             sh("ip", &["netns", "add", host]);
             ip(host, "link set lo up");
@@ -206,8 +216,10 @@ impl World {
         for host in ["lan", "tv", "hub"] {
             ip(host, &format!("route add default via {RTR_LAN}"));
         }
-        for last in 21..30 {
-            ip("lan", &format!("addr add 192.168.77.{last}/24 dev eth0"));
+        ip("hub", &format!("addr add {HUB_LINE}/24 dev eth0"));
+        for last in 1..10 {
+            ip("lan", &format!("addr add 192.168.77.{}/24 dev eth0", 20 + last));
+            ip("tv", &format!("addr add 192.168.77.{}/24 dev eth0", 30 + last));
         }
     }
 
