@@ -293,7 +293,10 @@ impl Joiner {
         let shared = run.id == 0 && run.origin == Origin::Upstream;
         let mut i = 0;
         while let Some(other) = self.open.get(i) {
-            let same = other.key == leader.key && other.qtype == leader.qtype;
+            // A name that does not exist has no type (RFC 8020), and the line does not say
+            // which type it is about: one such answer is as good for all.
+            let of_type = other.qtype == leader.qtype || run.outcome.rcode == Some(3);
+            let same = other.key == leader.key && of_type;
             let gets = if shared {
                 same && other.pid == leader.pid && other.name == leader.name
             } else {

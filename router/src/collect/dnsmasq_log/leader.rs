@@ -71,9 +71,10 @@ impl Joiner {
             // An alias fits any type.
             (Value::Cname, _) => Leader::Later,
             (_, Some(kind)) => Leader::One(of_type(&|t| t == kind)),
-            // Plain "no data" and free text are hardly ever about an A record.
-            (Value::NoData(None), _) => Leader::One(of_type(&|t| t != 1)),
-            (Value::Text(_), _) => Leader::One(of_type(&|t| t != 1 && t != 28)),
+            // For A and AAAA dnsmasq says which of them has no data; text is of other types.
+            (Value::NoData(None) | Value::Text(_), _) => {
+                Leader::One(of_type(&|t| t != 1 && t != 28))
+            }
             _ => Leader::One(oldest.seq),
         }
     }

@@ -147,8 +147,8 @@ fn questions_that_cross_are_told_apart_by_type() {
          reply www.example.com is <CNAME>
          reply cdn.example.net is 203.0.113.1",
         &[
-            "31 28 www.example.com forwarded 0 @192.0.2.1",
-            "31 65 www.example.com forwarded 0 >cdn.example.net =2001:db8::1 @192.0.2.1",
+            "31 65 www.example.com forwarded 0 @192.0.2.1",
+            "31 28 www.example.com forwarded 0 >cdn.example.net =2001:db8::1 @192.0.2.1",
             "31 1 www.example.com forwarded 0 >cdn.example.net =203.0.113.1 @192.0.2.1",
         ],
     );
@@ -190,6 +190,26 @@ fn everybody_who_waits_gets_the_answer() {
             "31 1 x.example forwarded 0 =203.0.113.9 @192.0.2.1",
             "33 28 x.example unknown @192.0.2.1",
             "31 1 y.example unknown",
+        ],
+    );
+}
+
+#[test]
+fn a_name_that_does_not_exist_does_so_for_every_type() {
+    check(
+        "query[A] x.example from ~31
+         forwarded x.example to ~1
+         query[AAAA] x.example from ~31
+         forwarded x.example to ~1
+         query[AAAA] x.example from ~32
+         reply x.example is NXDOMAIN
+         query[A] x.example from ~33
+         reply x.example is NXDOMAIN",
+        &[
+            "31 28 x.example forwarded 3 @192.0.2.1",
+            "32 28 x.example forwarded 3 @192.0.2.1",
+            "31 1 x.example forwarded 3 @192.0.2.1",
+            "33 1 x.example forwarded 3",
         ],
     );
 }
@@ -665,5 +685,114 @@ proptest! {
         lines.iter().for_each(|line| reader.line(line, NOW, &mut out));
         reader.finish(&mut out);
         prop_assert_eq!(reader.counts().lines, lines.len() as u64);
+    }
+}
+
+/// A resolver in small: takes questions, answers them in any order, joins equal ones, and
+/// writes the log that dnsmasq would write with serial numbers.
+#[derive(Default)]
+struct Resolver {
+    log: Vec<String>,
+    serial: u32,
+    /// Questions on their way: what, and who waits with which serial number.
+    pending: Vec<((u8, u16), Vec<(u32, u8)>)>,
+}
+
+impl Resolver {
+    fn line(&mut self, (id, client): (u32, u8), text: &str) {
+        let line = format!("Nov 23 13:00:00 dnsmasq[1]: {id} 192.0.2.{client}/40000 {text}");
+        self.log.push(line);
+    }
+
+    fn ask(&mut self, name: u8, qtype: u16, client: u8, cached: bool) {
+        self.serial += 1;
+        let who = (self.serial, client);
+        let kind = match qtype {
+            1 => "A",
+            28 => "AAAA",
+            _ => "HTTPS",
+        };
+        self.line(who, &format!("query[{kind}] n{name}.example from 192.0.2.{client}"));
+        if cached {
+            return self.say(who, "cached", name, qtype);
+        }
+        if let Some((_, waiting)) = self.pending.iter_mut().find(|(q, _)| *q == (name, qtype)) {
+            waiting.push(who);
+            return;
+        }
+        self.line(who, &format!("forwarded n{name}.example to 192.0.2.1"));
+        self.pending.push(((name, qtype), vec![who]));
+    }
+
+    fn answer(&mut self, which: usize) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let ((name, qtype), waiting) = self.pending.remove(which % self.pending.len());
+        self.say(waiting[0], "reply", name, qtype);
+        for who in waiting.iter().skip(1) {
+            self.line(*who, "reply query is duplicate");
+        }
+    }
+
+    /// What a name is depends on its number: some have aliases, some do not exist.
+    fn say(&mut self, who: (u32, u8), source: &str, name: u8, qtype: u16) {
+        if name == 0 {
+            return self.line(who, &format!("{source} n0.example is NXDOMAIN"));
+        }
+        let mut owner = format!("n{name}.example");
+        for alias in 1..=name % 3 {
+            self.line(who, &format!("{source} {owner} is <CNAME>"));
+            // Aliases are shared, and one of them is also asked for by itself.
+            owner = format!("n{}.example", name % 3 + alias);
+        }
+        let values: &[&str] = match (qtype, name % 4) {
+            (1, 0) => &["NODATA-IPv4"],
+            (1, _) => &["203.0.113.1", "203.0.113.2"],
+            (28, 1) => &["NODATA-IPv6"],
+            (28, _) => &["2001:db8::1"],
+            (_, 2) => &["<HTTPS>"],
+            _ => &["NODATA"],
+        };
+        values.iter().for_each(|value| self.line(who, &format!("{source} {owner} is {value}")));
+    }
+}
+
+proptest! {
+    /// Without serial numbers the same log gives the same events.
+    #[test]
+    fn names_and_order_tell_what_serial_numbers_tell(
+        steps in proptest::collection::vec((0u8..5, 0usize..3, 31u8..34, 0u8..8), 1..120),
+    ) {
+        let mut resolver = Resolver::default();
+        for (name, kind, client, what) in steps {
+            match what {
+                0..3 => resolver.answer(usize::from(name) * 7 + kind),
+                3 => resolver.ask(name, [1, 28, 65][kind], client, true),
+                _ => resolver.ask(name, [1, 28, 65][kind], client, false),
+            }
+        }
+        while !resolver.pending.is_empty() {
+            resolver.answer(1);
+        }
+        let read = |lines: &mut dyn Iterator<Item = String>| {
+            let mut out = Vec::new();
+            let mut reader = Reader::new(Zone::utc());
+            lines.for_each(|line| reader.line(line.as_bytes(), NOW, &mut out));
+            reader.finish(&mut out);
+            // Which server answered is only known of the question that was forwarded.
+            let brief = |e| show(e).replace(" @192.0.2.1", "");
+            let mut shown: Vec<String> = out.iter().map(brief).collect();
+            shown.sort();
+            shown
+        };
+        let with = read(&mut resolver.log.iter().cloned());
+        let plain = |line: &String| {
+            let (stamp, rest) = line.split_once("]: ").unwrap();
+            format!("{stamp}]: {}", rest.splitn(3, ' ').nth(2).unwrap())
+        };
+        let kept = resolver.log.iter().filter(|line| !line.ends_with("duplicate"));
+        let without = read(&mut kept.map(plain));
+        prop_assert_eq!(with, without);
     }
 }
