@@ -688,18 +688,21 @@ proptest! {
     }
 }
 
+/// Serial number and client.
+type Who = (u32, u8);
+
 /// A resolver in small: takes questions, answers them in any order, joins equal ones, and
 /// writes the log that dnsmasq would write with serial numbers.
 #[derive(Default)]
 struct Resolver {
     log: Vec<String>,
     serial: u32,
-    /// Questions on their way: what, and who waits with which serial number.
-    pending: Vec<((u8, u16), Vec<(u32, u8)>)>,
+    /// Questions on their way: what, and who waits.
+    pending: Vec<((u8, u16), Vec<Who>)>,
 }
 
 impl Resolver {
-    fn line(&mut self, (id, client): (u32, u8), text: &str) {
+    fn line(&mut self, (id, client): Who, text: &str) {
         let line = format!("Nov 23 13:00:00 dnsmasq[1]: {id} 192.0.2.{client}/40000 {text}");
         self.log.push(line);
     }
@@ -736,7 +739,7 @@ impl Resolver {
     }
 
     /// What a name is depends on its number: some have aliases, some do not exist.
-    fn say(&mut self, who: (u32, u8), source: &str, name: u8, qtype: u16) {
+    fn say(&mut self, who: Who, source: &str, name: u8, qtype: u16) {
         if name == 0 {
             return self.line(who, &format!("{source} n0.example is NXDOMAIN"));
         }
