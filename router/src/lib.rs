@@ -11,6 +11,7 @@ pub mod config;
 pub mod counters;
 pub mod forward;
 pub mod join;
+pub mod kernel;
 pub mod lists;
 pub mod localtime;
 pub mod logging;

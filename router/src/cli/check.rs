@@ -1,10 +1,14 @@
-//! `check`: is the configuration right? Opens and binds nothing.
+//! `check`: is the configuration right, and what does the kernel lack? Changes nothing.
+//!
+//! What the kernel lacks is told, but is no fault of the configuration: the exit code is
+//! about the latter, unless `--kernel` asks about the former.
 
 use std::path::PathBuf;
 
 use super::args::Args;
 use super::{Io, Outcome, Result, config_path};
 use crate::config::{Config, DEFAULT_PATH};
+use crate::kernel::probe::probe;
 use crate::{join, lists};
 
 pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
@@ -13,6 +17,7 @@ pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
         io.out.write_all(Config::default().to_toml()?.as_bytes())?;
         return Ok(Outcome::Fine);
     }
+    let kernel_counts = args.flag("--kernel");
     let given = args.value("--config")?.map(PathBuf::from);
     args.done()?;
     let config = match &config_path(given.as_deref()) {
@@ -45,6 +50,12 @@ pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
                 writeln!(io.out, "{error}")?;
                 outcome = Outcome::Found;
             }
+        }
+    }
+    for check in probe((&config.collect).into()) {
+        writeln!(io.out, "{} {check}", if check.ok { "   ok" } else { " LACK" })?;
+        if kernel_counts && !check.ok {
+            outcome = Outcome::Found;
         }
     }
     Ok(outcome)

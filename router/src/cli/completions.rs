@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::{Io, Outcome, Result, help, shown};
 
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 12] = [
     "--config",
     "--help",
     "--json",
@@ -12,6 +12,10 @@ const OPTIONS: [&str; 8] = [
     "--file",
     "--offline",
     "--print-default",
+    "--kernel",
+    "--rules",
+    "--remove",
+    "--print",
 ];
 
 pub(super) fn run(args: Args, io: &mut Io<'_>) -> Result {

@@ -15,6 +15,7 @@ Commands:
   tail         the last events, and those to come
   score        what the block lists and the DGA check say about names
   check        is the configuration right, and the kernel ready?
+  setup        turn on what the kernel needs; add or remove agentmon's firewall table
   completions  completions for bash, zsh or fish
   help         this, or more about one command
 
@@ -27,7 +28,7 @@ Exit codes: 0 fine, 1 a problem was found (check, score), 2 it failed.
 Environment: AGENTMON_LOG=info,forward=debug overrides the levels of the log.
 ";
 
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 9] = [
     (
         "run",
         "\
@@ -100,16 +101,36 @@ Example:
     (
         "check",
         "\
-Usage: agentmon-router check [--config FILE] [--print-default]
+Usage: agentmon-router check [--kernel] [--config FILE] [--print-default]
 
-Reads the configuration and everything it names, opens and binds nothing, and says what
-is wrong, with file, line and key; then what the kernel lacks. Exit code 1 when
-something is wrong.
+Reads the configuration and everything it names, changes nothing, and says what is wrong,
+with file, line and key; then what the kernel lacks, and how to mend it. Exit code 1 when
+something is wrong with the configuration.
 
   --print-default  the default configuration as TOML
+  --kernel         exit code 1 also when the kernel lacks something
 
 Example:
   agentmon-router check --config ./router.toml
+",
+    ),
+    (
+        "setup",
+        "\
+Usage: agentmon-router setup [--rules | --remove | --print] [--config FILE]
+
+Turns on what connection tracking needs to tell bytes, times and events (three switches
+under net.netfilter, until the next boot). Changes nothing else unless asked:
+
+  --rules   also installs the table `inet agentmon`: it makes the kernel track connections
+            and copies DNS packets to agentmon; it decides over no packet
+  --remove  removes that table again, and does nothing else
+  --print   prints the table, and what to add to your own firewall so that agentmon sees
+            what it stops; changes nothing
+
+Examples:
+  agentmon-router setup --rules
+  agentmon-router setup --print | less
 ",
     ),
     (

@@ -11,6 +11,7 @@ mod daemon;
 mod help;
 mod join;
 mod score;
+mod setup;
 mod status;
 mod tail;
 #[cfg(test)]
@@ -84,6 +85,7 @@ fn dispatch(mut args: Args, io: &mut Io<'_>) -> Result {
     match command.as_str() {
         "run" => daemon::run(args),
         "check" => check::run(args, io),
+        "setup" => setup::run(args, io),
         "status" => status::run(args, io),
         "tail" => tail::run(args, io),
         "score" => score::run(args, io),

@@ -63,6 +63,14 @@ fn check_names_the_place() {
 }
 
 #[test]
+fn setup_prints_without_doing() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = config_file(dir.path(), "[collect.passive_dns]\ngroup = 77\n");
+    check(&format!("setup --print --config {other}"), 0, "group 77 snaplen");
+    check("setup --print --remove", 2, "exclude each other");
+}
+
+#[test]
 fn score_explains() {
     let dir = tempfile::tempdir().unwrap();
     let list = dir.path().join("list.txt");

@@ -27,6 +27,8 @@ use crate::packet;
 
 /// IPv6 and TCP headers need 60 to 80 bytes.
 const COPY_BYTES: u32 = 96;
+/// A port scan is read in batches; a single packet waits 100 ms at most.
+const BATCH: u32 = 32;
 /// Longest wait, so that the wish to stop is heard.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 /// Let packets gather after each read: a port scan comes in thousands.
@@ -68,7 +70,7 @@ impl Collector for Source {
     }
 
     fn run(&mut self, context: &Context) -> anyhow::Result<()> {
-        let mut group = Group::bind(self.config.group, COPY_BYTES)?;
+        let mut group = Group::bind(self.config.group, COPY_BYTES, BATCH)?;
         let mut reader = Reader::new(context);
         let number = self.config.group;
         context.state.set(format!(
@@ -119,7 +121,10 @@ impl Reader {
         let mut not_ip = 0;
         let turn = group.read(|logged| {
             match normalise(logged, &mut |index| self.interfaces.name(index, mono)) {
-                Some(record) => events.push(Event { time: wall, body: Body::Firewall(record) }),
+                Some(record) => {
+                    let time = logged.time_near(wall).unwrap_or(wall);
+                    events.push(Event { time, body: Body::Firewall(record) });
+                }
                 None => not_ip += 1,
             }
         })?;

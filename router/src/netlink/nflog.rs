@@ -50,6 +50,18 @@ pub struct Logged<'a> {
     pub payload: &'a [u8],
 }
 
+/// Kernel stamps further than this from the time of reading are of a clock that was set
+/// since; the queue is never that long.
+const STAMP_AGE_MAX: Duration = Duration::from_secs(60);
+
+impl Logged<'_> {
+    /// When the packet passed, where the kernel says so and it fits the time of reading.
+    #[must_use]
+    pub fn time_near(&self, read: Timestamp) -> Option<Timestamp> {
+        self.time.filter(|t| *t <= read && read.since(*t) <= STAMP_AGE_MAX)
+    }
+}
+
 /// Why a message is no packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -129,11 +141,11 @@ pub struct Group {
 
 impl Group {
     /// Binds the group and asks for the first `copy_bytes` of each packet (or the rule's
-    /// `snaplen`, whichever is less).
+    /// `snaplen`, whichever is less), at once when `batch` packets are there.
     ///
     /// # Errors
     /// [`NetlinkError`]: no capability, no such subsystem, or the group is taken.
-    pub fn bind(number: u16, copy_bytes: u32) -> Result<Self, NetlinkError> {
+    pub fn bind(number: u16, copy_bytes: u32, batch: u32) -> Result<Self, NetlinkError> {
         let socket = Socket::open(super::NETFILTER)?;
         socket.set_receive_buffer(BUFFER_BYTES)?;
         let mut group = Self { socket, buffer: vec![0; DATAGRAM_BYTES_MAX], expected: None };
@@ -143,7 +155,7 @@ impl Group {
             vec![
                 ConfigMode::new(copy_bytes, CopyMode::Packet).into(),
                 ConfigFlags::SEQ.into(),
-                ConfigNla::QThresh(32),
+                ConfigNla::QThresh(batch),
                 Timeout::from(KERNEL_BATCH).into(),
             ],
         )?;

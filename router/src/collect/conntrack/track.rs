@@ -79,7 +79,8 @@ pub struct Tracker {
     /// Flows first seen by the running dump.
     discovered: Vec<u64>,
     entries: u64,
-    /// A flow was turned away since the last dump: one that a dump discovers may be old.
+    /// A flow was turned away since the last dump: one that a dump discovers may be old, and
+    /// known to the pipeline.
     refused: bool,
     /// Wall minus monotonic time, to notice that the clock was set.
     offset: Option<i64>,
@@ -256,14 +257,13 @@ impl Tracker {
         for key in std::mem::take(&mut self.discovered) {
             let Some(entry) = self.flows.get_mut(&key).filter(|e| !e.announced) else { continue };
             entry.announced = true;
-            if self.dump <= 1 {
+            // A first dump shows what was there before us. And a table that was full may
+            // have turned this flow away when its NEW came: its `Start` has left then.
+            if self.dump <= 1 || refused {
                 continue;
             }
-            // It was not in the dump before, so it began since then; unless that one
-            // could not remember it.
-            if !refused {
-                entry.start = entry.start.or(Some(now.wall));
-            }
+            // It was not in the dump before, so it began since then.
+            entry.start = entry.start.or(Some(now.wall));
             missed_new += 1;
             give(report(entry, key, FlowPhase::Start));
         }

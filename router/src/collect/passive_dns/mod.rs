@@ -35,6 +35,8 @@ use tcp::{Segment, Streams};
 
 /// Most answers fit; of longer ones what was copied is read.
 const COPY_BYTES: u32 = 512;
+/// An answer must be known before the connection it explains: nothing waits in the kernel.
+const BATCH: u32 = 1;
 const PORT: u16 = 53;
 /// Longest wait, so that time-outs and the wish to stop are heard.
 const WAIT_MAX: Duration = Duration::from_millis(250);
@@ -104,7 +106,7 @@ impl Collector for Source {
     }
 
     fn run(&mut self, context: &Context) -> anyhow::Result<()> {
-        let mut group = Group::bind(self.config.group, COPY_BYTES)?;
+        let mut group = Group::bind(self.config.group, COPY_BYTES, BATCH)?;
         let mut reader = Reader::new(&self.config, context);
         context.state.set(format!(
             "ok: no packet so far; the firewall must copy port 53 to group {} \
@@ -163,16 +165,17 @@ impl Reader {
     ) -> anyhow::Result<u64> {
         let (wall, mono) = (context.clock.wall(), context.clock.mono());
         let mut found = Vec::new();
-        let turn = group.read(|logged| self.dns.packet(logged, mono, &mut found))?;
-        found.extend(self.dns.exchanges.expire(mono));
+        let now = Moment { wall, mono, earliest: self.intact };
+        let turn = group.read(|logged| self.dns.packet(logged, &now, &mut found))?;
+        found.extend(self.dns.exchanges.expire(mono).into_iter().map(|dns| (wall, dns)));
         self.count(&turn, wall);
         if turn.packets > 0 {
             self.total += turn.packets;
             context.state.set(format!("ok: {} packets", self.total));
         }
-        let event = |mut dns: Dns| {
+        let event = |(time, mut dns): (Timestamp, Dns)| {
             dns.mac = dns.mac.or_else(|| table.get(&dns.client).map(|n| n.mac));
-            Event { time: wall, body: Body::Dns(dns) }
+            Event { time, body: Body::Dns(dns) }
         };
         let mut events: Vec<Event> = found.into_iter().map(event).collect();
         events.extend(self.gaps.take(wall, mono));
@@ -192,6 +195,27 @@ impl Reader {
     }
 }
 
+/// When a turn of reading takes place.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    wall: Timestamp,
+    mono: Mono,
+    /// When the queue was last known to be empty: no packet of this turn is older.
+    earliest: Timestamp,
+}
+
+impl Moment {
+    /// When the packet passed. A connection is explained by an answer *before* it, so where
+    /// the kernel gives no stamp (packets made on this machine), the error must be to the
+    /// early side.
+    fn of(&self, logged: &Logged<'_>) -> Timestamp {
+        logged.time_near(self.wall).unwrap_or(self.earliest.min(self.wall))
+    }
+}
+
+/// Finished exchanges and when they finished.
+type Found = Vec<(Timestamp, Dns)>;
+
 /// Packets -> exchanges, without I/O.
 #[derive(Debug)]
 struct Listener {
@@ -208,20 +232,20 @@ impl Listener {
     }
 
     /// One copied packet; finished exchanges go to `found`.
-    fn packet(&mut self, logged: &Logged<'_>, mono: Mono, found: &mut Vec<Dns>) {
+    fn packet(&mut self, logged: &Logged<'_>, now: &Moment, found: &mut Found) {
         let Ok(packet) = packet::parse(logged.payload) else {
             self.unreadable += 1;
             return;
         };
         match packet.transport {
-            Transport::Udp { data } => self.message(data, &packet, logged, mono, found),
+            Transport::Udp { data } => self.message(data, &packet, logged, now, found),
             Transport::Tcp { sequence, flags, data, data_length } => {
                 let segment = Segment { sequence, flags, data, length: data_length };
                 let mut messages = Vec::new();
                 let direction = (packet.src, packet.dst);
-                self.streams.segment(direction, &segment, mono, |m| messages.push(m.to_vec()));
+                self.streams.segment(direction, &segment, now.mono, |m| messages.push(m.to_vec()));
                 for message in messages {
-                    self.message(&message, &packet, logged, mono, found);
+                    self.message(&message, &packet, logged, now, found);
                 }
             }
             // A later fragment of a datagram: its first one told what it could.
@@ -235,8 +259,8 @@ impl Listener {
         bytes: &[u8],
         packet: &Packet<'_>,
         logged: &Logged<'_>,
-        mono: Mono,
-        found: &mut Vec<Dns>,
+        now: &Moment,
+        found: &mut Found,
     ) {
         let Ok(message) = dns_wire::decode(bytes) else {
             self.unreadable += 1;
@@ -247,8 +271,11 @@ impl Listener {
             return;
         };
         let mac = logged.mac.filter(|mac| !message.response && !mac.is_group());
-        let seen = Seen { client, server: server.ip, mac, mono, stamp: logged.time };
-        self.exchanges.message(&seen, message, found);
+        let stamp = logged.time_near(now.wall);
+        let seen = Seen { client, server: server.ip, mac, mono: now.mono, stamp };
+        let mut records = Vec::new();
+        self.exchanges.message(&seen, message, &mut records);
+        found.extend(records.into_iter().map(|dns| (now.of(logged), dns)));
     }
 }
 

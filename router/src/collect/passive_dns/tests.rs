@@ -7,6 +7,12 @@ use super::*;
 use crate::netlink::captured::{self, bytes};
 use crate::netlink::{messages, nflog};
 
+/// A turn that reads the packet `ms` after the clock's zero, a second after it passed.
+fn moment(logged: &Logged<'_>, ms: u64) -> Moment {
+    let wall = logged.time.unwrap().plus(Duration::from_secs(1));
+    Moment { wall, mono: Mono::from_nanos(ms * 1_000_000), earliest: wall }
+}
+
 /// What these packets, one millisecond apart, come to; then five seconds pass.
 fn heard(packets: &[&str]) -> (Vec<Dns>, Listener) {
     let mut listener = Listener::new(100);
@@ -14,8 +20,9 @@ fn heard(packets: &[&str]) -> (Vec<Dns>, Listener) {
     for (ms, hex) in (1_000u64..).zip(packets) {
         let bytes = bytes(hex);
         let logged = nflog::decode(&messages(&bytes).next().unwrap().unwrap()).unwrap();
-        listener.packet(&logged, Mono::from_nanos(ms * 1_000_000), &mut found);
+        listener.packet(&logged, &moment(&logged, ms), &mut found);
     }
+    let mut found: Vec<Dns> = found.into_iter().map(|(_, dns)| dns).collect();
     found.extend(listener.exchanges.expire(Mono::from_nanos(10_000_000_000)));
     (found, listener)
 }
@@ -72,6 +79,25 @@ fn halves_and_repeats() {
     assert_eq!((found.len(), listener.unreadable), (0, 1));
 }
 
+#[test]
+fn an_answer_is_never_later_than_it_was() {
+    let whole = bytes(captured::ANSWER);
+    let logged = nflog::decode(&messages(&whole).next().unwrap().unwrap()).unwrap();
+    let time_of = |logged: &Logged<'_>, now: Moment| {
+        let mut found = Vec::new();
+        Listener::new(4).packet(logged, &now, &mut found);
+        found[0].0
+    };
+    let now = moment(&logged, 0);
+    assert_eq!(Some(time_of(&logged, now)), logged.time);
+    // No stamp, or one of a clock that was set since: not before the queue was empty.
+    let earliest = now.wall.minus(Duration::from_millis(20));
+    let now = Moment { earliest, ..now };
+    assert_eq!(time_of(&Logged { time: None, ..logged }, now), earliest);
+    let old = Some(Timestamp::from_secs(5));
+    assert_eq!(time_of(&Logged { time: old, ..logged }, now), earliest);
+}
+
 proptest! {
     #[test]
     fn damaged_packets_never_panic(
@@ -90,7 +116,7 @@ proptest! {
         let payload = &payload[..cut.index(payload.len() + 1)];
         let mut listener = Listener::new(4);
         let mut found = Vec::new();
-        listener.packet(&Logged { payload, ..logged }, Mono::default(), &mut found);
+        listener.packet(&Logged { payload, ..logged }, &moment(&logged, 0), &mut found);
         prop_assert!(found.len() <= 1);
     }
 }

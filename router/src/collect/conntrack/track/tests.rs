@@ -259,6 +259,20 @@ fn a_full_table_costs_the_start_only() {
 }
 
 #[test]
+fn a_flow_that_was_turned_away_is_not_announced_again() {
+    let mut t = Tracker::new(1);
+    t.observe(at(0.0));
+    dump(&mut t, 0.0, &[]);
+    assert!(t.on_new(&udp(Kind::New, 1), at(1.0)).is_some());
+    assert!(t.on_new(&udp(Kind::New, 2), at(1.0)).is_some());
+    t.on_destroy(&ended(1, 5), at(2.0));
+    // There is room now, and the dump shows it.
+    let (_, late, summary) = dump(&mut t, 15.0, &[moved(udp(Kind::Update, 2), 5, 20)]);
+    assert_eq!((late, summary.missed_new, t.open()), (vec![], 0, 1));
+    assert_eq!(t.on_destroy(&ended(2, 5), at(40.0)).start, None);
+}
+
+#[test]
 fn a_wall_clock_that_is_set_makes_no_flow_long() {
     let day = Duration::from_secs(86_400);
     for back in [false, true] {
