@@ -261,7 +261,9 @@ impl Collector for Source {
             live = true;
             self.reader.idle(now.since(last_line), &mut self.events);
             let moved = self.delivered != self.follower.position();
-            let due = now.since(last_commit) >= Duration::from_secs(QUIET_COMMIT_SECONDS);
+            // The very first place at once: without it a restart would skip what came since.
+            let due = self.delivered.is_none()
+                || now.since(last_commit) >= Duration::from_secs(QUIET_COMMIT_SECONDS);
             if !self.events.is_empty() || (moved && (due || stopped)) {
                 last_commit = now;
                 if self.deliver(context).is_err() {

@@ -208,3 +208,7 @@ pub(super) fn gap(from: Timestamp, reason: &str, lost: Option<u64>) -> Event {
 #[cfg(test)]
 #[path = "reader_tests.rs"]
 pub(super) mod tests;
+
+#[cfg(test)]
+#[path = "reader_histories.rs"]
+pub(super) mod histories;

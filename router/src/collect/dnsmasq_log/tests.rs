@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use agentmon_core::time::{SimClock, SystemClock};
 
-use super::reader::tests::{sample, show};
+use super::reader::histories::sample;
+use super::reader::tests::show;
 use super::*;
 use crate::collect::{Outbox, State as StateLine, Stop};
 
@@ -147,30 +148,53 @@ fn runs_until_stopped() {
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
     };
-    let mut waited = receiver.recv_timeout(Duration::from_millis(200));
+    // Deliveries without events only move the place.
+    let next_events = || loop {
+        let delivery = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(delivery.checkpoint.is_some());
+        if !delivery.events.is_empty() {
+            return delivery.events.iter().map(show).collect::<Vec<_>>();
+        }
+    };
+    let waited = receiver.recv_timeout(Duration::from_millis(200));
     assert!(matches!(waited, Err(RecvTimeoutError::Timeout)));
     assert!(state.get().contains("is not there: set log-facility="), "{}", state.get());
     write(
         "dnsmasq: query[A] a.example from 192.0.2.31\ndnsmasq: cached a.example is 203.0.113.1\n",
     );
-    waited = receiver.recv_timeout(Duration::from_secs(20));
-    let delivery = waited.unwrap();
-    assert_eq!(
-        delivery.events.iter().map(show).collect::<Vec<_>>(),
-        ["31 1 a.example cached 0 =203.0.113.1"]
-    );
-    assert!(delivery.checkpoint.is_some());
+    assert_eq!(next_events(), ["31 1 a.example cached 0 =203.0.113.1"]);
     std::fs::rename(&path, dir.path().join("dns.log.1")).unwrap();
     write(
         "dnsmasq: query[A] b.example from 192.0.2.31\ndnsmasq: cached b.example is 203.0.113.2\n",
     );
-    let delivery = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
-    assert_eq!(show(&delivery.events[0]), "31 1 b.example cached 0 =203.0.113.2");
+    assert_eq!(next_events(), ["31 1 b.example cached 0 =203.0.113.2"]);
     assert_eq!(counters.snapshot()["tail.rotated"], 1);
     assert!(state.get().starts_with("ok: "), "{}", state.get());
     stop.stop();
     let source = thread.join().unwrap().unwrap();
     assert_eq!(source.name(), "dnsmasq-log");
+}
+
+/// Killed right after the first start, which skips what the log held: a place was committed
+/// already, so that what is written meanwhile is not skipped too.
+#[test]
+fn the_first_place_is_committed_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { from_start: false, ..config(&dir.path().join("dns.log")) };
+    let path = config.paths[0].clone();
+    std::fs::write(&path, "dnsmasq: query[A] old.example from 192.0.2.31\n").unwrap();
+    let (context, receiver) = context();
+    let stop = context.stop.clone();
+    let mut source = Source::new(config.clone());
+    let thread = std::thread::spawn(move || source.run(&context));
+    let first = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(first.events, []);
+    stop.stop();
+    thread.join().unwrap().unwrap();
+    std::fs::write(&path, "dnsmasq: query[A] old.example from 192.0.2.31\ndnsmasq: query[A] new.example from 192.0.2.31\n").unwrap();
+    let mut source = restored(&config, first.checkpoint.as_ref());
+    read_once(&mut source);
+    assert_eq!(source.reader.counts().queries, 1);
 }
 
 /// A log dated in another zone would tear answers and connections apart: the state says so.
