@@ -1,0 +1,19 @@
+//! Any bytes as a list: nothing panics, the report is printable, a hit covers the name.
+#![no_main]
+
+use agentmon_core::Name;
+use agentmon_core::tier0::blocklist::Builder;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &[u8]| {
+    let mut builder = Builder::new(1_000);
+    let report = builder.list("fuzz", 0.5, text);
+    assert!(report.to_string().is_ascii());
+    let lists = builder.build();
+    assert!(lists.len() <= report.entries);
+    for line in text.split(|b| *b == b'\n').take(50) {
+        if let Ok(name) = Name::parse(line) {
+            assert!(lists.lookup(&name).is_none_or(|hit| name.is_at_or_below(hit.entry)));
+        }
+    }
+});
