@@ -42,6 +42,11 @@ const SPILL_MIB_MAX: u32 = 4_096;
 /// newest row groups, so rarer is cheaper; replay after a crash takes about 40 ms per MiB.
 const WAL_MIB_MAX: u32 = 64;
 
+/// Of a new file, in bytes. DuckDB's 256 KiB leaves much of a column's last block empty;
+/// 64 KiB saves 4 % on flows, and 32 KiB more than doubles them, because every block
+/// repeats its dictionary.
+const BLOCK_BYTES: u32 = 65_536;
+
 /// Bounds of one opened store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -178,6 +183,7 @@ fn open(
         .with("temp_directory", spill.to_string_lossy())?
         .with("max_temp_directory_size", format!("{SPILL_MIB_MAX}MiB"))?
         .with("checkpoint_threshold", format!("{WAL_MIB_MAX}MiB"))?
+        .with("default_block_size", BLOCK_BYTES.to_string())?
         .with("storage_compatibility_version", "latest")?;
     let connection = Connection::open_with_flags(path, config).map_err(|e| open_error(path, e))?;
     // After opening, so that the database itself stays allowed. Both hold for every

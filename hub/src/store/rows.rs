@@ -11,8 +11,8 @@ use agentmon_core::Timestamp;
 use duckdb::Connection;
 use duckdb::arrow::array::{
     ArrayBuilder, ArrayRef, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder,
-    ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder, UInt8Builder,
-    UInt16Builder, UInt32Builder, UInt64Builder,
+    ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    TimestampMillisecondBuilder, UInt8Builder, UInt16Builder, UInt32Builder, UInt64Builder,
 };
 use duckdb::arrow::datatypes::{Field, Schema};
 
@@ -84,6 +84,17 @@ impl Time {
     }
 }
 
+/// A time column of milliseconds.
+#[derive(Debug, Default)]
+pub(crate) struct TimeMs(TimestampMillisecondBuilder);
+
+impl TimeMs {
+    /// Appends a time or NULL.
+    pub(crate) fn option(&mut self, time: Option<Timestamp>) {
+        self.0.append_option(time.map(|t| t.micros().div_euclid(1_000)));
+    }
+}
+
 /// Anything that ends as an arrow array.
 pub(crate) trait Column: Default {
     /// The values so far; the column is empty afterwards.
@@ -104,6 +115,7 @@ column! {
     Text => |c| &mut c.0;
     Texts => |c| &mut c.0;
     Time => |c| &mut c.0;
+    TimeMs => |c| &mut c.0;
     BooleanBuilder => |c| c;
     Float64Builder => |c| c;
     Int32Builder => |c| c;
@@ -247,7 +259,7 @@ macro_rules! flow_rows {
         rows!($(#[$meta])* $name, $table {
             time: Time, sensor: Int32Builder, proto: UInt8Builder, src: Text,
             sport: UInt16Builder, dst: Text, dport: UInt16Builder, nat_src: Text,
-            nat_sport: UInt16Builder, nat_dst: Text, nat_dport: UInt16Builder, start: Time,
+            nat_sport: UInt16Builder, nat_dst: Text, nat_dport: UInt16Builder, start: TimeMs,
             duration_ms: UInt64Builder, bytes_out: UInt64Builder, bytes_in: UInt64Builder,
             packets_out: UInt64Builder, packets_in: UInt64Builder, tcp_state: Text,
             replied: BooleanBuilder, offloaded: BooleanBuilder, iface: Text, mac: Text,
