@@ -19,8 +19,6 @@ use crate::netlink::{DATAGRAM_BYTES_MAX, NETFILTER, NetlinkError, Request, Socke
 const CT_GET_STATS: u16 = 1 << 8 | 5;
 /// Bit of `CAP_NET_ADMIN` (capability.h).
 const CAP_NET_ADMIN: u32 = 12;
-/// Where the kernel lists who holds which NFLOG group.
-const NFLOG_LIST: &str = "/proc/net/netfilter/nfnetlink_log";
 
 /// Which NFLOG groups to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +50,8 @@ pub fn probe(groups: Groups) -> Vec<Check> {
         }));
         checks.extend(switches(folder));
         checks.push(room(folder));
-        let list = std::fs::read_to_string(NFLOG_LIST).unwrap_or_default();
-        checks.push(group("firewall log", groups.firewall, &list));
-        checks.push(group("DNS copies", groups.dns, &list));
+        checks.push(group("firewall log", groups.firewall));
+        checks.push(group("DNS copies", groups.dns));
     }
     checks
 }
@@ -183,29 +180,19 @@ fn room(folder: &Path) -> Check {
     Check::bad(WHAT, format!("{detail}: soon new connections are refused"), mend)
 }
 
-/// Whether the NFLOG group can be had. `list`: who holds which, one line each, the group
-/// number first and the netlink port second.
-fn group(what: &'static str, number: u16, list: &str) -> Check {
-    if let Some(port) = holder(list, number) {
-        let detail = format!("group {number} is read by a program already (netlink port {port})");
-        return Check::good(what, detail);
-    }
+/// Whether the NFLOG group can be had, or is in use (by a running agentmon, mostly).
+fn group(what: &'static str, number: u16) -> Check {
     match Group::bind(number, 64, 1) {
         Ok(_) => Check::good(what, format!("group {number} is free")),
+        Err(NetlinkError::Busy { .. }) => {
+            Check::good(what, format!("group {number} is read by a program already"))
+        }
         Err(error) => Check::bad(
             what,
             error.to_string(),
             "modprobe nfnetlink_log (OpenWrt: kmod-nfnetlink-log)",
         ),
     }
-}
-
-fn holder(list: &str, number: u16) -> Option<&str> {
-    list.lines().find_map(|line| {
-        let mut fields = line.split_whitespace();
-        let held: u16 = fields.next()?.parse().ok()?;
-        if held == number { fields.next() } else { None }
-    })
 }
 
 #[cfg(test)]
@@ -259,14 +246,5 @@ mod tests {
         check(&room(folder.path()), true, "899 of 1000");
         set("nf_conntrack_count", "900").unwrap();
         check(&room(folder.path()), false, "nf_conntrack_max=2000");
-    }
-
-    #[test]
-    fn the_holder_of_a_group_is_read_from_the_kernels_list() {
-        // /proc/net/netfilter/nfnetlink_log while a reader of groups 5 and 6 ran.
-        let list = "    5   4242     0 2    96     10  1\n    6   4243     0 2   512     10  1\n";
-        assert_eq!(holder(list, 6), Some("4243"));
-        assert_eq!(holder(list, 7), None);
-        assert_eq!(holder("rubbish\n\n", 7), None);
     }
 }

@@ -170,6 +170,8 @@ impl Group {
         let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
         let request = Request::new(CONFIG, NLM_F_ACK).body(body);
         self.socket.ask(action, request, &mut self.buffer).map_err(|e| match e {
+            // The kernel's answer to a second reader is EPERM as well.
+            NetlinkError::Permission { .. } if is_held(number) => NetlinkError::Busy { action },
             NetlinkError::Io { source, .. }
                 if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) =>
             {
@@ -209,6 +211,18 @@ impl Group {
         }
         Ok(turn)
     }
+}
+
+/// Whether some program reads the group. One line each, the group's number first; the file
+/// is that of this thread's network namespace.
+fn is_held(number: u16) -> bool {
+    let list = std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_log");
+    list.is_ok_and(|list| is_listed(&list, number))
+}
+
+fn is_listed(list: &str, number: u16) -> bool {
+    let mut groups = list.lines().filter_map(|line| line.split_whitespace().next());
+    groups.any(|first| first.parse() == Ok(number))
 }
 
 fn take(

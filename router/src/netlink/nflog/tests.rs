@@ -89,6 +89,14 @@ fn a_datagram_is_taken_apart_and_rubbish_counted() {
     assert_eq!((turn, seen), (Turn { packets: 2, lost: 0, unreadable: 2 }, 2));
 }
 
+#[test]
+fn the_kernels_list_says_which_groups_are_read() {
+    // /proc/net/netfilter/nfnetlink_log while two programs read groups 5 and 6.
+    let list = "    5   4242     0 2    96     10  1\n    6   4243     0 2   512     10  1\n";
+    assert!(is_listed(list, 6));
+    assert!(!is_listed(list, 4_242) && !is_listed("rubbish\n\n", 7));
+}
+
 proptest! {
     #[test]
     fn any_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
