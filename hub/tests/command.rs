@@ -97,3 +97,45 @@ fn colours_follow_the_flag_and_not_the_pipe() {
     // The flag was typed for this very call; it beats the environment.
     assert!(text(&coloured.stdout).contains("\x1b[38;5;"), "{}", text(&coloured.stdout));
 }
+
+/// A log of a resolver, imported twice and once more after it has grown: each question is
+/// there once, in a store that the import itself has made.
+#[test]
+fn an_import_is_exactly_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, log) = (dir.path().join("data"), dir.path().join("pihole.log"));
+    let lines = |from: u32, to: u32| -> String {
+        (from..to)
+            .map(|i| {
+                let head = format!("Nov 23 14:{:02}:{:02} dnsmasq[77]: {i}", i / 60, i % 60);
+                format!(
+                    "{head} 192.168.77.9/40000 query[A] n{i}.example from 192.168.77.9\n\
+                     {head} 192.168.77.9/40000 forwarded n{i}.example to 192.0.2.1\n\
+                     {head} 192.168.77.9/40000 reply n{i}.example is 203.0.113.5\n"
+                )
+            })
+            .collect()
+    };
+    let import = ["import", "pihole-log", log.to_str().unwrap()];
+    let count = |expected: &str| {
+        let sql = "SELECT count(*), count(DISTINCT name) FROM dns";
+        check(&data, &["sql", "--csv", sql], 0, expected, "");
+    };
+    // Written long ago: nothing at its end waits for an answer any more.
+    let write = |text: String| {
+        std::fs::write(&log, text).unwrap();
+        let file = std::fs::File::options().append(true).open(&log).unwrap();
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_795_446_000);
+        file.set_modified(long_ago).unwrap();
+    };
+    write(lines(0, 300));
+    check(&data, &import, 0, "", "900 lines, 300 queries; 300 events");
+    count("300,300");
+    check(&data, &import, 0, "", "0 events and 0 findings were new");
+    count("300,300");
+    write(lines(0, 500));
+    check(&data, &import, 0, "", "500 queries");
+    count("500,500");
+    check(&data, &["sensors", "--json"], 0, "\"name\":\"import\"", "");
+    check(&data, &["import", "pihole-log", "/no/such/file"], 2, "", "/no/such/file");
+}
