@@ -78,15 +78,17 @@ fn from_here(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// From now on Ctrl-C and SIGTERM ask for an orderly end; a second one ends at once.
+/// From now on Ctrl-C, SIGTERM and SIGHUP ask for an orderly end; a second one ends at once.
 fn watch_signals(stop: Stop) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the signal watch")?;
-    let (mut interrupt, mut terminate) = {
+    let (mut interrupt, mut terminate, mut hangup) = {
         let _inside = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        // A closed terminal is a wish to stop too: there is no configuration to read again.
+        let of = |kind| signal(kind);
+        (of(SignalKind::interrupt())?, of(SignalKind::terminate())?, of(SignalKind::hangup())?)
     };
     let body = move || {
         runtime.block_on(async {
@@ -94,6 +96,7 @@ fn watch_signals(stop: Stop) -> anyhow::Result<()> {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
                 }
                 if stop.is_set() {
                     // Asked twice: what is stored is stored, the rest is in the ring.

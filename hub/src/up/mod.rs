@@ -13,6 +13,7 @@
 mod demo_day;
 mod feed;
 mod hub;
+mod kernel_setup;
 pub mod sources;
 
 use std::io::Write;
@@ -31,12 +32,14 @@ use crate::store;
 use demo_day::{DemoDay, Progress};
 use feed::Feed;
 use hub::LocalHub;
+use kernel_setup::KernelSetup;
 use sources::{Lack, Machine, Wishes};
 
 /// The name this machine's own sensor has.
 pub const SENSOR: &str = "local";
-/// How long collectors have to say what they see before the summary is printed.
-const SETTLE: Duration = Duration::from_millis(700);
+/// How long collectors have to say what they see before the summary is printed, in steps
+/// of [`STEP`].
+const SETTLE_STEPS: u32 = 15;
 /// How often to look for new alerts, progress and the wish to stop.
 const STEP: Duration = Duration::from_millis(200);
 
@@ -64,12 +67,13 @@ pub struct Options {
 pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<()> {
     store::make_private_dir(&options.data)?;
     logging::init(&log_config())?;
+    // Undone when `up` ends, also when something below cannot start.
+    let _kernel = options.kernel_setup.then(|| KernelSetup::make(err)).transpose()?;
     let machine = Machine::look();
     let day = options.demo.map(|seed| DemoDay::prepare(&options.data, seed)).transpose()?;
     let hub = LocalHub::start(&options.data, options.listen)?;
     let outcome = with_hub(options, &machine, day, &hub, (out, err));
-    hub.stop()?;
-    outcome
+    outcome.and(hub.stop())
 }
 
 /// Warnings only, and no second word about alerts: the feed tells them.
@@ -92,13 +96,24 @@ fn with_hub(
     enroll(&state_dir, hub)?;
     let mut feed = Feed::new(hub)?;
     let router = supervisor::start(config).context("starting the collectors")?;
-    let _early = hub.wait_for_stop(SETTLE);
-    let collectors = router.status().collectors;
+    let collectors = settled(&router, hub);
     say(err, &summary(&options.data, &collectors, &lacks, hub.address()));
     let outcome = watch(options, day, (&router, hub), &mut feed, (out, err));
     // In order: what was seen is committed and sent before the hub goes.
     router.stop();
     outcome
+}
+
+/// The collectors' states once none of them is still starting.
+fn settled(router: &RouterHandle, hub: &LocalHub) -> Vec<CollectorStatus> {
+    let mut collectors = router.status().collectors;
+    for _ in 0..SETTLE_STEPS {
+        if collectors.iter().all(|c| c.state != "starting") || hub.wait_for_stop(STEP) {
+            break;
+        }
+        collectors = router.status().collectors;
+    }
+    collectors
 }
 
 /// Gives this machine's sensor a fresh token; the old one is void.

@@ -4,9 +4,12 @@
 //! configuration, and one line for each thing that stays unseen, with the way to change
 //! that. Reads a few small files; changes nothing.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use agentmon_router::config::Config;
+use agentmon_router::config::{CollectConfig, Config};
+use agentmon_router::kernel::Check;
+use agentmon_router::kernel::probe::{Groups, probe};
 
 /// Where Pi-hole (v6, v5) and dnsmasq write their logs by default.
 const LOGS: [&str; 4] = [
@@ -20,8 +23,6 @@ const DNSMASQ_CONFIG: &str = "/etc/dnsmasq.conf";
 const DNSMASQ_CONFIG_DIR: &str = "/etc/dnsmasq.d";
 /// Most configuration read of one file.
 const CONFIG_BYTES_MAX: u64 = 256 * 1024;
-/// CAP_NET_ADMIN in `include/uapi/linux/capability.h`: netlink's conntrack and NFLOG.
-const CAP_NET_ADMIN: u32 = 12;
 
 /// What the person asked for, as far as it concerns sources.
 #[derive(Clone, Debug, Default)]
@@ -51,10 +52,15 @@ pub fn configure(state_dir: &Path, wishes: &Wishes, machine: &Machine) -> (Confi
     collect.firewall.enabled = machine.net_admin;
     collect.passive_dns.enabled = machine.net_admin;
     if !machine.net_admin {
-        let mend = "needs CAP_NET_ADMIN: run as root, or setcap cap_net_admin+ep on the binary";
-        for what in ["connections", "packets the firewall stops", "DNS on the wire"] {
-            lacks.push(Lack { what, mend: mend.to_owned() });
-        }
+        lacks.push(Lack {
+            what: "connections, stopped packets and DNS on the wire",
+            mend: "need CAP_NET_ADMIN: run as root, or setcap cap_net_admin+ep on this program"
+                .to_owned(),
+        });
+    }
+    for check in machine.kernel.iter().filter(|check| !check.ok) {
+        let mend = check.mend.as_deref().map_or_else(String::new, |mend| format!("; {mend}"));
+        lacks.push(Lack { what: check.what, mend: format!("{}{mend}", check.detail) });
     }
     let logs = if wishes.logs.is_empty() { &machine.logs } else { &wishes.logs };
     collect.dnsmasq_log.enabled = !logs.is_empty();
@@ -85,6 +91,8 @@ pub fn configure(state_dir: &Path, wishes: &Wishes, machine: &Machine) -> (Confi
 pub struct Machine {
     /// May ask the kernel about connections.
     pub net_admin: bool,
+    /// What the kernel offers, as far as it may be asked.
+    pub kernel: Vec<Check>,
     /// Logs of resolvers that can be read.
     pub logs: Vec<PathBuf>,
 }
@@ -93,22 +101,27 @@ impl Machine {
     /// This one.
     #[must_use]
     pub fn look() -> Self {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mut logs: Vec<PathBuf> = LOGS.iter().map(PathBuf::from).collect();
-        for config in config_files() {
-            let named = std::fs::File::open(&config).ok().and_then(|file| {
-                use std::io::Read;
-                let mut text = String::new();
-                file.take(CONFIG_BYTES_MAX).read_to_string(&mut text).ok()?;
-                log_facility(&text)
-            });
-            logs.extend(named);
-        }
-        logs.retain(|path| std::fs::File::open(path).is_ok() && path.is_file());
-        logs.sort();
-        logs.dedup();
-        Self { net_admin: has_capability(&status, CAP_NET_ADMIN), logs }
+        let checks = probe(Groups::from(&CollectConfig::default()));
+        // The first check is about the right to ask at all; without it the rest says nothing.
+        let net_admin = checks.first().is_some_and(|check| check.ok);
+        let kernel = if net_admin { checks } else { Vec::new() };
+        Self { net_admin, kernel, logs: logs() }
     }
+}
+
+/// Logs at the usual places, and those dnsmasq's configuration names, that can be read.
+fn logs() -> Vec<PathBuf> {
+    let mut logs: Vec<PathBuf> = LOGS.iter().map(PathBuf::from).collect();
+    for config in config_files() {
+        let mut text = String::new();
+        let read = std::fs::File::open(&config)
+            .and_then(|file| file.take(CONFIG_BYTES_MAX).read_to_string(&mut text));
+        logs.extend(read.ok().and_then(|_| log_facility(&text)));
+    }
+    logs.retain(|path| path.is_file() && std::fs::File::open(path).is_ok());
+    logs.sort();
+    logs.dedup();
+    logs
 }
 
 fn config_files() -> Vec<PathBuf> {
@@ -127,30 +140,9 @@ fn log_facility(text: &str) -> Option<PathBuf> {
     text.lines().filter_map(value).next_back().filter(|path| path.is_absolute())
 }
 
-/// Is the bit set among the effective capabilities of `/proc/self/status` (proc(5))?
-fn has_capability(status: &str, bit: u32) -> bool {
-    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    bits.is_some_and(|bits| bits >> bit & 1 == 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn capabilities() {
-        #[track_caller]
-        fn check(status: &str, expected: bool) {
-            assert_eq!(has_capability(status, CAP_NET_ADMIN), expected, "{status}");
-        }
-        check("Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t000001ffffffffff\n", true);
-        check("CapEff:\t0000000000001000\n", true);
-        check("CapEff:\t0000000000000000\n", false);
-        check("CapEff:\t0000000000000fff\n", false);
-        check("CapEff: zz\n", false);
-        check("", false);
-    }
 
     #[test]
     fn the_log_of_a_dnsmasq_configuration() {
@@ -167,18 +159,19 @@ mod tests {
 
     #[test]
     fn without_rights_the_log_and_the_neighbours_remain() {
-        let machine = Machine { net_admin: false, logs: vec!["/var/log/dnsmasq.log".into()] };
+        let logs = vec!["/var/log/dnsmasq.log".into()];
+        let machine = Machine { logs, ..Machine::default() };
         let (config, lacks) = configure(Path::new("/d"), &Wishes::default(), &machine);
         config.validate().unwrap();
         assert!(!config.collect.conntrack.enabled && config.collect.dnsmasq_log.enabled);
         assert!(config.collect.leases.enabled && config.collect.neighbours.enabled);
-        assert_eq!(lacks.len(), 3);
-        assert!(lacks.iter().all(|l| l.mend.contains("root")), "{lacks:?}");
+        assert!(lacks.len() == 1 && lacks[0].mend.contains("root"), "{lacks:?}");
     }
 
     #[test]
     fn what_was_named_is_read_and_nothing_else() {
-        let machine = Machine { net_admin: true, logs: vec!["/var/log/dnsmasq.log".into()] };
+        let logs = vec!["/var/log/dnsmasq.log".into()];
+        let machine = Machine { net_admin: true, logs, ..Machine::default() };
         let wishes = Wishes {
             logs: vec!["/tmp/mine.log".into()],
             replay: Some(("/d/day.ndjson".into(), "/d/list".into())),
@@ -187,8 +180,14 @@ mod tests {
         config.validate().unwrap();
         assert_eq!(config.collect.dnsmasq_log.paths, [PathBuf::from("/tmp/mine.log")]);
         assert!(config.collect.replay.enabled && lacks.is_empty());
-        let nothing = Machine { net_admin: true, logs: vec![] };
+        let kernel = vec![
+            Check::good("flow events", "on"),
+            Check::bad("byte counts", "nf_conntrack_acct is 0", "sysctl -w ..."),
+        ];
+        let nothing = Machine { net_admin: true, kernel, ..Machine::default() };
         let (_, lacks) = configure(Path::new("/d"), &Wishes::default(), &nothing);
         assert!(lacks.iter().any(|l| l.mend.contains("--pihole-log")));
+        assert!(lacks.iter().any(|l| l.what == "byte counts" && l.mend.contains("sysctl")));
+        assert!(!lacks.iter().any(|l| l.what == "flow events"));
     }
 }
