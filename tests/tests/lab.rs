@@ -11,5 +11,7 @@ mod flows;
 mod ground;
 #[path = "lab/names.rs"]
 mod names;
+#[path = "lab/reload.rs"]
+mod reload;
 #[path = "lab/space.rs"]
 mod space;

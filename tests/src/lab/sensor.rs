@@ -47,13 +47,22 @@ impl Sensor {
     /// When the test folder cannot be written.
     #[must_use]
     pub fn prepare(world: &World, settings: &str) -> Self {
-        let config = world.file("router.toml");
+        let program = world.binary("agentmon-router");
+        let (config, log) = (world.file("router.toml"), world.file("router.log"));
+        let sensor = Self { program, config, log, proc: None };
+        sensor.configure(world, settings);
+        sensor
+    }
+
+    /// Writes another configuration; a running router is not told.
+    ///
+    /// # Panics
+    /// When the test folder cannot be written.
+    pub fn configure(&self, world: &World, settings: &str) {
         let state = world.file("router-state");
         std::fs::create_dir_all(&state).expect("test folder is writable");
         let text = base_settings(world, &state) + settings;
-        std::fs::write(&config, text).expect("test folder is writable");
-        let program = world.binary("agentmon-router");
-        Self { program, config, log: world.file("router.log"), proc: None }
+        std::fs::write(&self.config, text).expect("test folder is writable");
     }
 
     /// `agentmon-router join` with the line on its standard input.
