@@ -12,11 +12,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use agentmon_core::time::{Clock as _, SystemClock};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Longest wait for anything that must happen, in seconds; a loaded machine needs more.
+/// A factor that stretches every wait, for slow or loaded machines.
 const PATIENCE_VARIABLE: &str = "AGENTMON_PATIENCE";
-const PATIENCE_SECONDS: u64 = 40;
+/// Longest wait for anything that must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a command or thread runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,16 +197,16 @@ fn run(command: &str) -> String {
 /// Asks until the answer comes, or patience ends with what was seen last.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
-    let patience = std::env::var(PATIENCE_VARIABLE).ok().and_then(|v| v.parse().ok());
-    let step = Duration::from_millis(50);
-    let steps = patience.unwrap_or(PATIENCE_SECONDS) * 20;
+    let factor = std::env::var(PATIENCE_VARIABLE).ok().and_then(|v| v.parse::<f64>().ok());
+    let patience = PATIENCE.mul_f64(factor.unwrap_or(1.0).max(0.1));
+    let begun = SystemClock.mono();
     let mut last = String::new();
-    for _ in 0..steps {
+    while SystemClock.mono().since(begun) < patience {
         match ask() {
             Ok(answer) => return answer,
             Err(seen) => last = seen,
         }
-        std::thread::sleep(step);
+        std::thread::sleep(Duration::from_millis(50));
     }
-    panic!("{what}: not within {} s; last seen: {last}", steps / 20);
+    panic!("{what}: not within {patience:?}; last seen: {last}");
 }
