@@ -290,6 +290,8 @@ impl Forwarder {
         let ring = self.parts.ring.status();
         let peeked =
             waiting.unwrap_or(Peeked { epoch: ring.epoch, first_seq: 0, events: Vec::new() });
+        // What still waits once the hub has taken this batch.
+        let pending = ring.pending.saturating_sub(peeked.events.len() as u64);
         let mut counters: Vec<_> = self.parts.counters.snapshot().into_iter().collect();
         counters.truncate(wire::COUNTERS_MAX);
         Batch {
@@ -299,7 +301,7 @@ impl Forwarder {
             health: Health {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 counters,
-                pending: ring.pending,
+                pending,
                 ring_bytes: ring.bytes,
                 collectors: (self.parts.collectors)(),
             },
