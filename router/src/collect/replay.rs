@@ -89,13 +89,15 @@ impl Source {
         Self { config, place, delivered: place, limit: LogLimit::default() }
     }
 
-    fn open(&self) -> anyhow::Result<Box<dyn BufRead>> {
-        if self.config.path.as_os_str() == "-" {
-            return Ok(Box::new(BufReader::new(std::io::stdin())));
-        }
-        let file = File::open(&self.config.path)
-            .with_context(|| format!("collect.replay.path: {}", self.config.path.display()))?;
-        Ok(Box::new(BufReader::with_capacity(64 * 1024, file)))
+    fn open(&self) -> anyhow::Result<BufReader<Box<dyn Read>>> {
+        let path = &self.config.path;
+        let input: Box<dyn Read> = if path.as_os_str() == "-" {
+            Box::new(std::io::stdin())
+        } else {
+            let context = || format!("collect.replay.path: {}", path.display());
+            Box::new(File::open(path).with_context(context)?)
+        };
+        Ok(BufReader::with_capacity(64 * 1024, input))
     }
 
     /// The event in a line, moved in time; a bad one is counted.
@@ -194,6 +196,7 @@ impl Collector for Source {
         context.state.set("ok");
         let mut pace = Pace { speed: self.config.pace, begin: None };
         let mut events = Vec::new();
+        let mut held = context.clock.mono();
         loop {
             let found = read_line(&mut input, &mut line)?;
             if found == Line::End || context.stop.is_set() {
@@ -207,15 +210,19 @@ impl Collector for Source {
             }
             let Some(event) = self.event(&line, context) else { continue };
             let now = context.clock.mono();
-            let wait = pace.due(&event, now).since(now);
-            if wait > PACE_STEP && !events.is_empty() {
+            let due = pace.due(&event, now);
+            if !events.is_empty() && due.since(held) > PACE_STEP {
                 self.deliver(&mut events, before, context)?;
             }
-            if context.stop.sleep(wait) {
+            if context.stop.sleep(due.since(now)) {
                 return Ok(());
             }
+            if events.is_empty() {
+                held = context.clock.mono();
+            }
             events.push(event);
-            if events.len() >= DELIVERY_EVENTS_MAX {
+            // An empty buffer: the next line may be long in coming, as from a pipe.
+            if events.len() >= DELIVERY_EVENTS_MAX || input.buffer().is_empty() {
                 self.deliver(&mut events, self.place, context)?;
             }
         }
@@ -234,9 +241,9 @@ enum Line {
 }
 
 /// Reads the next line; one that is too long is skipped to its end.
-fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>) -> std::io::Result<Line> {
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<Line> {
     line.clear();
-    let read = (&mut *input).take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', line)?;
+    let read = input.by_ref().take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', line)?;
     if read == 0 {
         return Ok(Line::End);
     }
@@ -245,7 +252,7 @@ fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>) -> std::io::Result<Lin
     }
     loop {
         line.clear();
-        let read = (&mut *input).take(LINE_BYTES_MAX as u64).read_until(b'\n', line)?;
+        let read = input.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', line)?;
         if read == 0 || line.ends_with(b"\n") {
             return Ok(Line::TooLong);
         }
@@ -341,6 +348,17 @@ mod tests {
         assert_eq!(pace.due(&event(100), now), now);
         assert_eq!(pace.due(&event(160), now), now.plus(Duration::from_secs(1)));
         assert_eq!(Pace { speed: 0.0, begin: None }.due(&event(7), now), now);
+    }
+
+    #[test]
+    fn at_a_pace_nothing_is_held_back_for_long() {
+        // A second apart at twice the pace: each is delivered before the wait for the next.
+        let text: String = (1..4).map(line).collect();
+        let (mut source, _file) = source(&text, |c| c.pace = 2.0);
+        let (context, inbox) = context();
+        source.run(&context).unwrap();
+        let sizes: Vec<_> = inbox.try_iter().map(|d| d.events.len()).filter(|n| *n > 0).collect();
+        assert_eq!(sizes, [1, 1, 1]);
     }
 
     #[test]
