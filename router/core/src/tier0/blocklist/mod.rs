@@ -10,6 +10,7 @@
 //! Invariants: an entry covers the name and all below it, on label boundaries; exemptions
 //! of the configuration win over every list; the finding says which list and which entry.
 
+mod builder;
 mod set;
 mod syntax;
 
@@ -27,7 +28,8 @@ use crate::event::{Answer, Dns};
 use crate::finding::Finding;
 use crate::name::Name;
 
-pub use set::{Blocklist, Builder, Hit, LINE_BYTES_MAX, LISTS_MAX, ListReport};
+pub use builder::{Builder, LINE_BYTES_MAX, ListReport};
+pub use set::{Blocklist, Hit, LISTS_MAX};
 
 /// Most (client, entry) pairs remembered as told.
 const TOLD_MAX: usize = 8_192;
