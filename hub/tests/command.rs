@@ -139,3 +139,23 @@ fn an_import_is_exactly_once() {
     check(&data, &["sensors", "--json"], 0, "\"name\":\"import\"", "");
     check(&data, &["import", "pihole-log", "/no/such/file"], 2, "", "/no/such/file");
 }
+
+#[test]
+fn a_bad_configuration_is_refused_before_anything_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("hub.toml"));
+    let path = file.to_str().unwrap();
+    for (text, says) in [
+        ("[server]\nlisten = \"here\"\n", "hub.toml:2"),
+        ("[store]\n\nmemory_mib = 1\n", "hub.toml:3: `store.memory_mib`: want"),
+        ("[sever]\n", "sever"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        check(&data, &["serve", "--config", path, "--check"], 2, "", says);
+        check(&data, &["serve", "--config", path], 2, "", says);
+    }
+    std::fs::write(&file, "[store]\nmemory_mib = 256\n").unwrap();
+    check(&data, &["serve", "--config", path, "--check"], 0, "", "");
+    check(&data, &["serve", "--config", "/no/such/hub.toml"], 2, "", "/no/such/hub.toml");
+    assert!(!data.exists());
+}

@@ -16,7 +16,7 @@ use super::context::{Context, Exit, Look};
 use super::directory::Directory;
 use super::print::{Format, Printer, json_line};
 use super::sheet::{Record, Row, Sheet, host};
-use super::{alerts, dns, firewall, flows, list, text, timeline, units, when};
+use super::{alerts, dns, findings, firewall, flows, list, text, units, when};
 
 /// Rows of each kind shown around an alert.
 const AROUND_ROWS_MAX: u64 = 20;
@@ -82,10 +82,10 @@ const AROUND: [Neighbour; 4] = [
     Neighbour {
         title: "Other findings about this client",
         command: FINDINGS,
-        select: timeline::FINDING_SELECT,
+        select: findings::SELECT,
         client: "client",
         begin: "time",
-        sheet: timeline::finding_sheet,
+        sheet: findings::sheet,
     },
 ];
 
@@ -115,10 +115,10 @@ fn read(id: i64, around: Duration, context: &mut Context<'_>) -> anyhow::Result<
         .next()
         .with_context(|| format!("there is no alert {id}; see `agentmon alerts --all`"))?;
 
-    let findings_sheet = timeline::finding_sheet();
+    let findings_sheet = findings::sheet();
     let sql = format!(
         "{} WHERE alert = ? ORDER BY score DESC, time LIMIT {FINDINGS_MAX}",
-        timeline::FINDING_SELECT
+        findings::SELECT
     );
     let findings = list::collect(context, &names, &findings_sheet, &sql, vec![id.into()])?;
     // The worst finding says when; without one (long deleted) the alert itself does.
@@ -174,7 +174,7 @@ fn as_json(story: &Story) -> Value {
         serde_json::from_str::<Map<String, Value>>(&line).unwrap_or_default()
     };
     let mut all = object(&alerts::sheet(), &story.alert);
-    let sheet = timeline::finding_sheet();
+    let sheet = findings::sheet();
     let evidence = story.findings.first().map(|f| sheet.row(f).value("evidence").clone());
     all.insert("evidence".into(), evidence.unwrap_or(Value::Null));
     let findings: Vec<_> = story.findings.iter().map(|f| object(&sheet, f)).collect();
@@ -240,7 +240,7 @@ fn head(out: &mut dyn Write, row: &Row<'_>, look: &Look) -> anyhow::Result<()> {
 }
 
 fn evidence(out: &mut dyn Write, story: &Story, look: &Look) -> anyhow::Result<()> {
-    let sheet = timeline::finding_sheet();
+    let sheet = findings::sheet();
     let Some(worst) = story.findings.first() else { return Ok(()) };
     let row = sheet.row(worst);
     let time = row.time("time").map(|t| when::short(t, look.now, &look.zone));

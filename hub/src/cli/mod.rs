@@ -21,6 +21,7 @@ mod directory;
 mod dns;
 pub(crate) mod feed;
 mod filter;
+mod findings;
 mod firewall;
 mod flows;
 mod import;
