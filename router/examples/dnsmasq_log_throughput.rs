@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use agentmon_core::Event;
 use agentmon_core::tier0::{Engine, Found, Tier0Config};
-use agentmon_core::time::{Clock, SystemClock, Timestamp};
+use agentmon_core::time::Timestamp;
 use agentmon_router::collect::dnsmasq_log::Reader;
 use agentmon_router::localtime::Zone;
 use agentmon_router::tail::{Follower, Step};
@@ -80,14 +80,21 @@ fn make_log(lines: usize, extra: bool, random: &mut Random) -> String {
     log
 }
 
+/// Time this thread has spent on a processor: what else the machine does costs nothing.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("this is Linux");
+    let ns = text.split(' ').next().and_then(|ns| ns.parse().ok());
+    Duration::from_nanos(ns.expect("its first number is the time in nanoseconds"))
+}
+
 /// Runs `work` three times; prints the best.
 fn measure(what: &str, lines: usize, mut work: impl FnMut() -> usize) {
     let mut best = Duration::MAX;
     let mut events = 0;
     for _ in 0..3 {
-        let start = SystemClock.mono();
+        let start = cpu_time();
         events = work();
-        best = best.min(SystemClock.mono().since(start));
+        best = best.min(cpu_time().saturating_sub(start));
     }
     let ns = best.as_nanos() as f64 / lines as f64;
     println!("{what:34} {:9.0} lines/s {ns:7.0} ns/line  {events} events", 1e9 / ns);
