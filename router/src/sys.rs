@@ -81,6 +81,13 @@ pub fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> 
     Ok(ready > 0)
 }
 
+/// From now on the calling thread gives way to all others that want a CPU (nice 10, which
+/// on Linux is a thread's own, see setpriority(2)). Needs no privilege; refusal is no harm.
+pub fn yield_to_others() {
+    // SAFETY: plain numbers; 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+}
+
 /// The name of a network interface of this network namespace.
 #[must_use]
 pub fn interface_name(index: u32) -> Option<String> {

@@ -1,7 +1,9 @@
 //! One dump of the connection table, read on a thread of its own.
 //!
 //! Out: the dump's datagrams in order, at most [`PIECES_MAX`] waiting; then whether it was
-//! complete. The thread lives as long as the dump (some milliseconds a thousand flows).
+//! complete. The thread lives as long as the dump (some milliseconds a thousand flows) and
+//! gives way to the one that drains events: reading a dump ends expired flows faster than
+//! anybody else does, and what it ends must be read before the event buffer is full.
 //! Wire: a `GET` request with `NLM_F_DUMP` and no filter; entries come as messages of type
 //! NEW until `NLMSG_DONE`.
 
@@ -17,6 +19,7 @@ use crate::netlink::message::{Message, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE};
 use crate::netlink::{
     DATAGRAM_BYTES_MAX, NETFILTER, NetlinkError, Received, Request, Socket, messages,
 };
+use crate::sys;
 
 /// Most datagrams read ahead; the kernel builds the next one only when asked.
 const PIECES_MAX: usize = 8;
@@ -37,9 +40,10 @@ pub(super) fn start(context: &Context) -> anyhow::Result<(Receiver<Vec<u8>>, Out
     socket.send("asking for the connection table", request)?;
     let (sender, pieces) = sync_channel(PIECES_MAX);
     let (clock, stop) = (context.clock.clone(), context.stop.clone());
-    let reader = std::thread::Builder::new()
-        .name("conntrack-dump".into())
-        .spawn(move || Ok(read(&socket, &sender, clock.as_ref(), &stop)?))?;
+    let reader = std::thread::Builder::new().name("conntrack-dump".into()).spawn(move || {
+        sys::yield_to_others();
+        Ok(read(&socket, &sender, clock.as_ref(), &stop)?)
+    })?;
     Ok((pieces, reader))
 }
 
