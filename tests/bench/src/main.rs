@@ -13,9 +13,11 @@
 mod conntrack;
 mod dns_log;
 mod flood;
+mod hub;
 mod measure;
 mod report;
 mod ring;
+mod router;
 mod synthetic;
 mod world;
 
@@ -45,7 +47,7 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         name: "conntrack",
         about: "CPU per connection event and losses against conntrack -E and ulogd2",
-        programs: &["agentmon-router"],
+        programs: &[],
         isolated: true,
         limit: Duration::from_secs(900),
         run: conntrack::run,
@@ -65,6 +67,22 @@ const BENCHMARKS: &[Benchmark] = &[
         isolated: false,
         limit: Duration::from_secs(180),
         run: ring::run,
+    },
+    Benchmark {
+        name: "router",
+        about: "memory, CPU and size of the packaged router at 100 flows a second",
+        programs: &["small/agentmon-router"],
+        isolated: true,
+        limit: Duration::from_secs(120),
+        run: router::run,
+    },
+    Benchmark {
+        name: "hub",
+        about: "batches over HTTPS to committed rows, and bytes of a row",
+        programs: &["agentmon"],
+        isolated: false,
+        limit: Duration::from_secs(240),
+        run: hub::run,
     },
 ];
 

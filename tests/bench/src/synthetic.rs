@@ -23,7 +23,7 @@ const DEVICES: u8 = 75;
 /// Servers they talk to, each with a name.
 const SERVERS: usize = 8_000;
 /// 2026-11-23T14:00:00Z.
-pub(crate) const BEGIN: Timestamp = Timestamp::from_secs(1_795_442_400);
+const BEGIN: Timestamp = Timestamp::from_secs(1_795_442_400);
 
 /// The home.
 pub(crate) struct Home {
@@ -41,10 +41,15 @@ struct Server {
 }
 
 impl Home {
+    /// Its day begins at [`BEGIN`].
     pub(crate) fn new(seed: u64) -> Self {
+        Self::since(seed, BEGIN)
+    }
+
+    pub(crate) fn since(seed: u64, now: Timestamp) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         let servers = (0..SERVERS).map(|_| Server::new(&mut random)).collect();
-        Self { random, servers, now: BEGIN }
+        Self { random, servers, now }
     }
 
     /// Zipf with exponent 1: rank r has probability proportional to 1/r.

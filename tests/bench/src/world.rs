@@ -7,7 +7,7 @@
 //! benchmark has started in its process namespace dies with it.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail};
 
 use crate::flood::SUBNET;
 use crate::measure::{Stopwatch, tool};
-use crate::report::Figure;
+use crate::report::{Figure, talk};
 
 /// Runs a benchmark and hands over its figures as they come.
 pub(crate) fn run(
@@ -108,6 +108,43 @@ pub(crate) fn run_tool(name: &str, args: &[&str], input: &str) -> anyhow::Result
 /// A folder for a benchmark's files, beside this program: on a disk, where `/tmp` may be
 /// memory.
 pub(crate) fn scratch() -> anyhow::Result<tempfile::TempDir> {
-    let me = std::env::current_exe()?;
-    Ok(tempfile::tempdir_in(me.parent().context("a program is in a folder")?)?)
+    Ok(tempfile::tempdir_in(beside()?)?)
+}
+
+/// A program of this workspace: from `AGENTMON_BIN_DIR`, else beside this one.
+pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let folder = std::env::var_os("AGENTMON_BIN_DIR").map(PathBuf::from);
+    built(folder.map_or_else(beside, Ok)?.join(name))
+}
+
+/// The same as packaged: built with the size profile, beside this one's profile.
+pub(crate) fn small_program(name: &str) -> anyhow::Result<PathBuf> {
+    let beside = || anyhow::Ok(beside()?.with_file_name("small"));
+    let folder = std::env::var_os("AGENTMON_SMALL_DIR").map(PathBuf::from);
+    built(folder.map_or_else(beside, Ok)?.join(name))
+}
+
+fn beside() -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe()?.parent().context("a program is in a folder")?.to_owned())
+}
+
+fn built(file: PathBuf) -> anyhow::Result<PathBuf> {
+    if !file.is_file() {
+        bail!(
+            "{} is not there: `./dev bench` builds it (or set AGENTMON_BIN_DIR, AGENTMON_SMALL_DIR)",
+            file.display()
+        );
+    }
+    talk(&format!("measuring {}", file.display()));
+    Ok(file)
+}
+
+/// A command that is killed when this process dies, however it dies; without setpriv(1)
+/// only when it ends in good order.
+pub(crate) fn dies_with_us(program: &Path) -> Command {
+    let Some(setpriv) = tool("setpriv") else { return Command::new(program) };
+    let mut command = Command::new(setpriv);
+    // It replaces itself, so the id stays.
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
 }
