@@ -1,6 +1,11 @@
 //! What the detectors' tests share: short events, and a script of them.
 
-use crate::event::{Answer, Body, Dns, DnsStatus, Endpoint, Event, Flow, FlowPhase};
+use proptest::prelude::*;
+
+use crate::event::{
+    Answer, Body, Dns, DnsStatus, Endpoint, Event, Firewall, Flow, FlowPhase, Verdict,
+};
+use crate::finding::EVIDENCE_MAX;
 use crate::time::Timestamp;
 
 use super::blocklist::{self, Blocklist};
@@ -134,4 +139,82 @@ fn reconfigure_keeps_memories() {
     s.flow(2, flow("192.168.1.5", "203.0.113.9:443"));
     s.tick(60);
     s.said(&["203.0.113.10:443/tcp"]);
+}
+
+/// One step of a random history, small enough that things meet.
+fn step() -> impl Strategy<Value = (i64, Body)> {
+    let client = (1u8..5).prop_map(|n| format!("192.168.1.{n}"));
+    let place = (0u8..40, 1u16..30).prop_map(|(n, port)| format!("203.0.113.{n}:{port}"));
+    let name = prop_oneof![
+        "[a-z]{14}\\.com",
+        "(www|cdn)\\.(example|listed)\\.(net|org)",
+        "[ -~]{1,30}\\.example",
+    ];
+    let asks = (client.clone(), name, 0u8..40, 0u16..4).prop_filter_map("a name", |parts| {
+        let (client, name, address, rcode) = parts;
+        let name = name.parse().ok()?;
+        let told = dns(&client, "x.example", &[&format!("203.0.113.{address}")]);
+        Some(Body::Dns(Dns { name, rcode: Some(rcode), ..told }))
+    });
+    let connects = (client.clone(), place.clone())
+        .prop_map(|(client, place)| Body::Flow(flow(&client, &place)));
+    let stopped = (client, place, any::<bool>()).prop_map(|(client, place, inbound)| {
+        let flow = flow(&client, &place);
+        let (src, dst) = if inbound { (flow.dst, flow.src) } else { (flow.src, flow.dst) };
+        Body::Firewall(Firewall {
+            verdict: Verdict::Drop,
+            prefix: String::new(),
+            proto: 6,
+            src,
+            dst,
+            in_iface: None,
+            out_iface: None,
+            mac: None,
+            bytes: 60,
+        })
+    });
+    // Mostly forward, sometimes back, sometimes far.
+    let time = prop_oneof![8 => 0i64..60, 2 => -30i64..0, 1 => -100_000i64..100_000_000];
+    (time, prop_oneof![asks, connects, stopped])
+}
+
+fn play(steps: &[(i64, Body)]) -> (Vec<Found>, Vec<(&'static str, u64)>) {
+    let mut config = Tier0Config::default();
+    config.names.entries_max = 20;
+    config.direct_ip.startup_grace_seconds = 0;
+    config.direct_ip.many = 3;
+    let mut builder = config.blocklist.builder();
+    assert!(builder.list("test", 0.8, b"listed.net").is_clean());
+    let mut engine = Engine::new(&config, builder.build());
+    let (mut found, mut now) = (Vec::new(), START);
+    for (passed, body) in steps {
+        now += passed;
+        let time = Timestamp::from_secs(now);
+        engine.on_event(&mut Event { time, body: body.clone() }, &mut found);
+        engine.on_tick(time, &mut found);
+        assert!(engine.names().len() <= 20);
+    }
+    (found, engine.status())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever happens: the same history gives the same findings, and every finding is
+    /// one a person and the wire can take.
+    #[test]
+    fn any_history(steps in proptest::collection::vec(step(), 0..150)) {
+        let (found, status) = play(&steps);
+        prop_assert_eq!((&found, &status), (&play(&steps).0, &play(&steps).1));
+        let made = status.iter().filter(|(name, _)| name.ends_with(".findings"));
+        prop_assert_eq!(made.map(|(_, n)| n).sum::<u64>(), found.len() as u64);
+        for Found { finding, .. } in &found {
+            prop_assert!((0.0..=1.0).contains(&finding.score));
+            prop_assert!(!finding.subject.is_empty() && finding.evidence.len() <= EVIDENCE_MAX);
+            let texts = finding.evidence.iter().flat_map(|(k, v)| [k, v]);
+            for text in texts.chain([&finding.subject, &finding.why]) {
+                prop_assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{}", text);
+            }
+        }
+    }
 }
