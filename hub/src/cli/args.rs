@@ -185,25 +185,37 @@ Examples:
   agentmon sql --csv \"FROM flows WHERE bytes_out > 100000000\"
   agentmon sql \"SHOW TABLES\"
 Tables: dns, flows, firewall, devices, device_addresses, findings, alerts, gaps, sensors.
-Times are UTC. Files, settings and extensions are out of reach of these statements.")]
+Times are UTC. Files, settings and extensions are out of reach of these statements.
+See also: agentmon stats, agentmon timeline")]
     Sql(SqlArgs),
     /// Loads history from files
     #[command(after_help = "\
 Examples:
   agentmon import pihole-log /var/log/pihole/pihole.log
   agentmon import pihole-log /var/log/pihole/pihole.log.*.gz
-Loading the same file again changes nothing; a file that has grown adds what is new.")]
+Loading the same file again changes nothing; a file that has grown adds what is new.
+See also: agentmon sensors, agentmon dns sensor:import")]
     Import(ImportArgs),
     /// State of the hub and of the store
+    #[command(after_help = "\
+Examples:
+  agentmon status
+  agentmon status --json | jq .events_waiting
+See also: agentmon sensors")]
     Status(StatusArgs),
     /// Makes the running hub read its configuration again
+    #[command(after_help = "\
+Examples:
+  agentmon reload                             as SIGHUP does, but says what became of it
+See also: agentmon serve --check")]
     Reload,
     /// Prints completions for a shell
     #[command(after_help = "\
 Examples:
   agentmon completions bash > /etc/bash_completion.d/agentmon
   agentmon completions zsh > ~/.zfunc/_agentmon
-  agentmon completions fish > ~/.config/fish/completions/agentmon.fish")]
+  agentmon completions fish > ~/.config/fish/completions/agentmon.fish
+See also: agentmon --help")]
     Completions {
         /// bash, elvish, fish, powershell or zsh
         shell: clap_complete::Shell,

@@ -25,6 +25,18 @@ const FRESH: Duration = Duration::from_secs(6 * 3_600);
 /// The pipeline has nothing left when the ring has not grown for so long.
 const QUIET: Duration = Duration::from_millis(600);
 
+/// Commands that show what is in the day, and what each shows.
+pub(crate) const TO_TRY: [(&str, &str); 8] = [
+    ("alerts", "what tier-0 found in it"),
+    ("alert 1", "why, and what happened around it"),
+    ("timeline client:garage-camera --since 3h", "a camera that asks for made-up names"),
+    ("flows client:agent-box -domain:example --since 2h", "the agent's direct connection"),
+    ("firewall client:old-dvr", "a recorder that tries telnet everywhere"),
+    ("flows --sort bytes -n 5", "the backup, and an upload that is none"),
+    ("dns client:kids-tablet type:TXT -n 5", "a tunnel in TXT queries"),
+    ("stats", "who asks and moves how much"),
+];
+
 /// What `demo/day.json` remembers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Note {
@@ -131,18 +143,12 @@ impl DemoDay {
 
     /// What is in it, and how to look at it.
     pub(super) fn what_to_try(&self, data: &Path, alert: Option<i64>) -> Vec<String> {
-        let alert = format!("alert {}", alert.unwrap_or(1));
         let mut lines = vec![format!("the demo day is loaded ({} events). Try:", self.note.stored)];
-        for (command, what) in [
-            ("alerts", "what tier-0 found in it"),
-            (&*alert, "why, and what happened around it"),
-            ("timeline client:garage-camera --since 3h", "a camera that asks for made-up names"),
-            ("flows client:agent-box -domain:example --since 2h", "the agent's direct connection"),
-            ("firewall client:old-dvr", "a recorder that tries telnet everywhere"),
-            ("flows --sort bytes -n 5", "the backup, and an upload that is none"),
-            ("dns client:kids-tablet type:TXT -n 5", "a tunnel in TXT queries"),
-            ("stats", "who asks and moves how much"),
-        ] {
+        for (command, what) in TO_TRY {
+            let command = match alert {
+                Some(id) => command.replace("alert 1", &format!("alert {id}")),
+                None => command.to_owned(),
+            };
             lines.push(format!("  agentmon --data {} {command:<50}  # {what}", data.display()));
         }
         lines

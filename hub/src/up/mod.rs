@@ -10,7 +10,7 @@
 //! the data directory: `hub.duckdb` and the hub's own files, `router/` (ring, identity),
 //! `demo/`.
 
-mod demo_day;
+pub(crate) mod demo_day;
 mod feed;
 mod hub;
 mod kernel_setup;
