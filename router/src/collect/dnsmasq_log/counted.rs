@@ -14,7 +14,7 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    const NAMES: [&'static str; 19] = [
+    const NAMES: [&'static str; 21] = [
         "dnsmasq_log.lines",
         "dnsmasq_log.queries",
         "dnsmasq_log.leases",
@@ -34,6 +34,8 @@ impl Counted {
         "tail.truncated",
         "tail.lost_rotated",
         "drop.tail.line_too_long",
+        "drop.tail.half_line",
+        "tail.nul_bytes",
     ];
 
     pub(super) fn new(counters: &Counters) -> Self {
@@ -63,6 +65,8 @@ impl Counted {
             tail.truncated,
             tail.lost_rotated,
             tail.lines.too_long,
+            tail.half_lines,
+            tail.lines.nul_bytes,
         ];
         for ((counter, seen), total) in self.counters.iter_mut().zip(totals) {
             counter.add(total.saturating_sub(*seen));

@@ -116,6 +116,26 @@ fn deliveries_are_bounded_and_a_checkpoint_is_small() {
     assert_eq!(context.counters.snapshot()["dnsmasq_log.evicted"], 5_000 - 512);
 }
 
+/// What is not read is counted, by reason.
+#[test]
+fn long_and_half_lines_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir.path().join("dns.log"));
+    let path = &config.paths[0];
+    std::fs::write(path, format!("\0\0{}\ndnsmasq: query[A] a.exa", "x".repeat(9_000))).unwrap();
+    let mut source = restored(&config, None);
+    let (context, _receiver) = context();
+    source.read_all(&context).unwrap();
+    std::fs::rename(path, dir.path().join("dns.log.1")).unwrap();
+    std::fs::write(path, "dnsmasq: query[A] b.example from 192.0.2.31\n").unwrap();
+    source.read_all(&context).unwrap();
+    source.deliver(&context).unwrap();
+    let counts = context.counters.snapshot();
+    let of = |name: &str| counts[name];
+    assert_eq!((of("drop.tail.line_too_long"), of("drop.tail.half_line")), (1, 1));
+    assert_eq!((of("tail.nul_bytes"), of("dnsmasq_log.queries")), (2, 1));
+}
+
 #[test]
 fn a_bad_checkpoint_is_no_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
