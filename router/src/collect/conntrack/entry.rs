@@ -25,9 +25,6 @@ use super::timeouts::Timeouts;
 /// How much earlier than its time-out an entry may seem to have expired: the nap before
 /// its NEW was read, and the kernel's tick.
 const EXPIRY_SLACK_NS: i64 = 250_000_000;
-/// The kernel's start and ours may differ by the nap before NEW was read; more, and the
-/// wall clock was set in between.
-const START_SLACK_NS: u64 = 1_000_000_000;
 
 /// Both clocks, read together.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +69,8 @@ pub(super) struct Entry {
     pub(super) seen_in: u32,
     /// How many dumps showed it.
     pub(super) sightings: u32,
+    /// The wall clock was set during its life: the kernel's stamps do not subtract.
+    pub(super) clock_set: bool,
 }
 
 impl Entry {
@@ -90,6 +89,7 @@ impl Entry {
             reported_bytes: None,
             seen_in: 0,
             sightings: 0,
+            clock_set: false,
         }
     }
 
@@ -143,11 +143,13 @@ impl Entry {
 
     /// Start to expiry by the kernel's own wall stamps, if no clock was set in between.
     fn kernel_life(&self, raw: &Raw, now: Now) -> Option<i64> {
+        if self.clock_set || self.start.is_none() {
+            return None;
+        }
         let (start, stop) = (stamp(raw.start_ns)?, stamp(raw.stop_ns)?);
-        let same = self.start?.nanos().abs_diff(start.nanos()) <= START_SLACK_NS;
         let life = stop.nanos().checked_sub(start.nanos())?;
         let most = now.mono_ns().saturating_sub(self.began).saturating_add(EXPIRY_SLACK_NS);
-        (same && (0..=most).contains(&life)).then_some(life)
+        (0..=most).contains(&life).then_some(life)
     }
 }
 

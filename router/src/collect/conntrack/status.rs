@@ -94,7 +94,7 @@ impl Health {
         }
         if !self.ever_seen {
             return "no connection is tracked here: no firewall rule of this network namespace \
-                    uses conntrack; `agentmon-router setup` can add a passive one"
+                    uses conntrack; `agentmon-router setup --rules` adds a passive one"
                 .into();
         }
         if acct == Some(0) && !self.counted {

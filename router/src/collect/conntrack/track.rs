@@ -132,6 +132,7 @@ impl Tracker {
         // A router without a battery clock boots in 1970; what was stamped then becomes
         // true with the first setting. Plausible stamps stay what the clock said.
         for entry in self.flows.values_mut() {
+            entry.clock_set = true;
             if let Some(start) = entry.start.filter(|s| !s.is_plausible()) {
                 entry.start = Some(shifted(start, shift));
             }

@@ -110,7 +110,7 @@ impl Collector for Source {
         let mut reader = Reader::new(&self.config, context);
         context.state.set(format!(
             "ok: no packet so far; the firewall must copy port 53 to group {} \
-             (`agentmon-router setup` can add that)",
+             (`agentmon-router setup --rules` does that)",
             self.config.group
         ));
         while !context.stop.is_set() {
