@@ -7,7 +7,9 @@
 //! each; one hash look-up per message.
 //!
 //! Invariants: the same packet seen twice (on two hooks, or sent again) gives one record;
-//! when the memory is full the oldest open question leaves as `unknown`, counted.
+//! when the memory is full the oldest open question leaves as `unknown`, counted. What this
+//! machine's own resolver asks on behalf of a client is that client's exchange, not one of
+//! its own: a question of ours while a client's for the same waits gives no record.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -34,6 +36,8 @@ pub(super) struct Seen {
     pub(super) mono: Mono,
     /// When it arrived, where the kernel says so.
     pub(super) stamp: Option<Timestamp>,
+    /// A question this machine itself sends.
+    pub(super) own: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +55,10 @@ struct Exchange {
     stamp: Option<Timestamp>,
     mac: Option<Mac>,
     answered: bool,
+    /// Asked on behalf of a client.
+    relayed: bool,
+    /// Counted in `waiting`.
+    waits: bool,
 }
 
 /// The open questions.
@@ -60,6 +68,10 @@ pub(super) struct Exchanges {
     /// Oldest first; every key of `map` stands here once.
     order: VecDeque<Key>,
     max: usize,
+    /// Unanswered questions of other machines, by what they ask for.
+    waiting: HashMap<(Name, u16), u32>,
+    /// Questions of ours on behalf of a client.
+    pub(super) relayed: u64,
     /// Questions that had to leave before their time.
     pub(super) crowded_out: u64,
     /// Messages seen before.
@@ -72,6 +84,8 @@ impl Exchanges {
             map: HashMap::new(),
             order: VecDeque::new(),
             max: max.max(1),
+            waiting: HashMap::new(),
+            relayed: 0,
             crowded_out: 0,
             repeated: 0,
         }
@@ -108,7 +122,15 @@ impl Exchanges {
             }
             Some(exchange) => {
                 exchange.answered = true;
-                (exchange.mac, latency(exchange, seen))
+                let waited = std::mem::take(&mut exchange.waits);
+                let (relayed, known) = (exchange.relayed, (exchange.mac, latency(exchange, seen)));
+                if waited {
+                    self.stop_waiting(key);
+                }
+                if relayed {
+                    return None;
+                }
+                known
             }
             None => (None, None),
         };
@@ -123,18 +145,39 @@ impl Exchanges {
 
     fn open(&mut self, key: Key, seen: &Seen, answered: bool) -> Option<Dns> {
         let made_room = if self.map.len() >= self.max { self.pop() } else { None };
-        let exchange = Exchange { asked: seen.mono, stamp: seen.stamp, mac: seen.mac, answered };
+        self.crowded_out += u64::from(made_room.is_some());
+        let what = (key.name.clone(), key.qtype);
+        let relayed = seen.own && self.waiting.contains_key(&what);
+        self.relayed += u64::from(relayed);
+        let waits = !seen.own && !answered;
+        if waits {
+            *self.waiting.entry(what).or_default() += 1;
+        }
+        let (asked, stamp, mac) = (seen.mono, seen.stamp, seen.mac);
+        let exchange = Exchange { asked, stamp, mac, answered, relayed, waits };
         self.order.push_back(key.clone());
         self.map.insert(key, exchange);
-        self.crowded_out += u64::from(made_room.is_some());
         made_room
+    }
+
+    fn stop_waiting(&mut self, key: &Key) {
+        let what = (key.name.clone(), key.qtype);
+        if let Some(count) = self.waiting.get_mut(&what) {
+            *count -= 1;
+            if *count == 0 {
+                self.waiting.remove(&what);
+            }
+        }
     }
 
     /// Removes the oldest; a record if it is still open.
     fn pop(&mut self) -> Option<Dns> {
         let key = self.order.pop_front()?;
         let exchange = self.map.remove(&key)?;
-        (!exchange.answered).then(|| record(&key, exchange.mac))
+        if exchange.waits {
+            self.stop_waiting(&key);
+        }
+        (!exchange.answered && !exchange.relayed).then(|| record(&key, exchange.mac))
     }
 
     /// Questions that got no answer in time.
@@ -206,6 +249,7 @@ mod tests {
             mac: Some(Mac([0, 0, 0x5e, 0, 0x53, 1])),
             mono: Mono::from_nanos(1_000_000_000 + ms * 1_000_000),
             stamp: None,
+            own: false,
         }
     }
     fn query(id: u16) -> Message {
@@ -309,6 +353,30 @@ mod tests {
         let dns = tell(&mut open, &elsewhere, answer(7, &[])).unwrap();
         assert_eq!((dns.latency_us, dns.mac), (None, None));
         assert_eq!(open.expire(seen(5_000).mono).len(), 1);
+    }
+
+    #[test]
+    fn what_our_resolver_asks_for_a_client_is_the_clients() {
+        let server = IpAddr::from([192, 0, 2, 53]);
+        let client = Endpoint::new([192, 0, 2, 1].into(), 50_000);
+        let ours = |ms| Seen { client, server, own: true, ..seen(ms) };
+        let mut open = Exchanges::new(10);
+        tell(&mut open, &seen(0), query(7));
+        assert_eq!(tell(&mut open, &ours(1), query(9)), None);
+        assert_eq!(tell(&mut open, &ours(2), answer(9, &[[203, 0, 113, 9]])), None);
+        let dns = tell(&mut open, &seen(3), answer(7, &[[203, 0, 113, 9]])).unwrap();
+        assert_eq!((dns.client, open.relayed), (seen(0).client.ip, 1));
+        assert!(open.waiting.is_empty());
+        // Without a client that waits it is a question of our own.
+        tell(&mut open, &ours(4), query(10));
+        let dns = tell(&mut open, &ours(5), answer(10, &[])).unwrap();
+        assert_eq!(dns.client, client.ip);
+        // Two that nobody answers: one time-out, the client's.
+        tell(&mut open, &seen(6), query(11));
+        tell(&mut open, &ours(7), query(12));
+        let late = open.expire(seen(9_000).mono);
+        assert_eq!(late.iter().map(|d| d.client).collect::<Vec<_>>(), [seen(0).client.ip]);
+        assert!(open.waiting.is_empty());
     }
 
     #[test]

@@ -136,6 +136,7 @@ struct Reader {
     decode_errors: Counter,
     repeated: Counter,
     crowded_out: Counter,
+    relayed: Counter,
     broken_streams: Counter,
 }
 
@@ -152,6 +153,7 @@ impl Reader {
             decode_errors: counter("passive_dns.decode_errors"),
             repeated: counter("passive_dns.repeated"),
             crowded_out: counter("passive_dns.crowded_out"),
+            relayed: counter("passive_dns.relayed"),
             broken_streams: counter("passive_dns.broken_streams"),
         }
     }
@@ -189,6 +191,7 @@ impl Reader {
         self.decode_errors.add(turn.unreadable + std::mem::take(&mut self.dns.unreadable));
         self.repeated.add(std::mem::take(&mut self.dns.exchanges.repeated));
         self.crowded_out.add(std::mem::take(&mut self.dns.exchanges.crowded_out));
+        self.relayed.add(std::mem::take(&mut self.dns.exchanges.relayed));
         self.broken_streams.add(std::mem::take(&mut self.dns.streams.broken));
         self.gaps.note(turn.lost, self.intact);
         self.intact = wall;
@@ -272,7 +275,9 @@ impl Listener {
         };
         let mac = logged.mac.filter(|mac| !message.response && !mac.is_group());
         let stamp = logged.time_near(now.wall);
-        let seen = Seen { client, server: server.ip, mac, mono: now.mono, stamp };
+        // Only what this machine sends leaves without having come in.
+        let own = !message.response && logged.in_index.is_none() && logged.out_index.is_some();
+        let seen = Seen { client, server: server.ip, mac, mono: now.mono, stamp, own };
         let mut records = Vec::new();
         self.exchanges.message(&seen, message, &mut records);
         found.extend(records.into_iter().map(|dns| (now.of(logged), dns)));
