@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use super::dns::resolver_log;
 use super::hub::Hub;
-use super::proc::{Proc, command};
+use super::proc::{Proc, command, output};
 use super::wait::eventually;
 use super::world::{HUB, World};
 
@@ -36,6 +36,7 @@ impl Sensor {
     #[must_use]
     pub fn start_with(world: &World, hub: &Hub, address: &str, settings: &str) -> Self {
         let mut sensor = Self::prepare(world, settings);
+        sensor.set_up_kernel();
         sensor.join(&hub.enroll(NAME, address));
         sensor.resume();
         sensor
@@ -78,6 +79,15 @@ impl Sensor {
         drop(stdin);
         let out = child.wait_with_output().expect("own child");
         assert!(out.status.success(), "join: {}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    /// `agentmon-router setup --rules`: its own table, for DNS as it passes by.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn set_up_kernel(&self) {
+        let config = self.config.to_string_lossy();
+        drop(output("rtr", &self.program, &["setup", "--rules", "--config", &config]));
     }
 
     /// Starts it (again).

@@ -2,7 +2,7 @@
 
 use agentmon_tests::lab::chain::Chain;
 use agentmon_tests::lab::wait::pause;
-use agentmon_tests::lab::world::{HUB, LAN, TV};
+use agentmon_tests::lab::world::{HUB, LAN, TV, WAN};
 use agentmon_tests::lab::{dns, eventually, in_world, traffic};
 
 #[test]
@@ -44,5 +44,38 @@ fn names_belong_to_the_client_that_asked() {
             });
             assert_eq!(row["name"].as_str(), name);
         }
+    });
+}
+
+#[test]
+fn a_foreign_resolver_is_seen_as_its_answers_pass_by() {
+    in_world(|world| {
+        let chain = Chain::start(world);
+        // Past the router's own resolver: in no log.
+        let reply = eventually(5.0, "the internet's name server answers", || {
+            dns::ask_from("tv", Some(TV), WAN, "hidden.example.net", dns::A)
+        });
+        assert_eq!(reply.addresses.len(), 1);
+        let flow = traffic::tcp("tv", TV, "198.51.100.20:443", 10, 10);
+        chain.hub.reaches(
+            10.0,
+            &format!(
+                "SELECT count(*) FROM dns WHERE source = 'passive-dns' AND client = '{TV}' \
+                 AND name = 'hidden.example.net' AND list_contains(answers, '198.51.100.20')"
+            ),
+            1,
+        );
+        chain.hub.reaches(
+            30.0,
+            &format!(
+                "SELECT count(*) FROM flows WHERE src = '{TV}' AND sport = {} AND proto = 6 \
+                 AND name = 'hidden.example.net'",
+                flow.port()
+            ),
+            1,
+        );
+        // It reads along and decides nothing: C8 for the table alone.
+        let log = std::fs::read_to_string(dns::resolver_log(world)).expect("the log is there");
+        assert!(!log.contains("hidden.example.net"), "the resolver was asked after all");
     });
 }
