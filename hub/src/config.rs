@@ -146,8 +146,9 @@ impl Config {
 
     /// The store's limits.
     #[must_use]
-    pub const fn limits(&self) -> store::Limits {
-        store::Limits { memory_mib: self.store.memory_mib, threads: self.store.threads }
+    pub fn limits(&self) -> store::Limits {
+        let (memory_mib, threads) = (self.store.memory_mib, self.store.threads);
+        store::Limits { memory_mib, threads, ..store::Limits::default() }
     }
 
     /// Whether a running hub can take this over from `old`: what is bound or opened at the

@@ -312,3 +312,33 @@ fn unstored(refused: Refused) -> Refusal {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(refusal: &Refusal, status: u16, reason: &str, after: Option<u32>) {
+        let got = (refusal.status.as_u16(), refusal.reason, refusal.retry_after);
+        assert_eq!(got, (status, reason, after), "{}", refusal.text);
+    }
+
+    #[test]
+    fn what_cannot_be_stored_now_may_come_again() {
+        let store = |error| Refused::Store(Arc::new(error));
+        check(&unstored(Refused::Full), 503, "queue_full", Some(1));
+        check(&unstored(Refused::Stopping), 503, "stopping", Some(5));
+        check(&unstored(store(StoreError::DiskFull("x".into()))), 503, "disk_full", Some(30));
+        let other = unstored(store(StoreError::Db("secret path".into())));
+        check(&other, 503, "store_failed", Some(5));
+        assert!(!other.text.contains("secret"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let large = WireError::TooLarge { what: "batch bytes", max: 1 };
+        check(&undecodable(large), 413, "too_large", None);
+        check(&undecodable(WireError::NewerVersion(9)), 426, "newer_version", None);
+        check(&undecodable(WireError::Field("x")), 400, "malformed", None);
+    }
+}

@@ -26,7 +26,7 @@ const DIR: &str = "AGENTMON_TEST_CRASH_DIR";
 fn writer(dir: &Path) -> Writer {
     Writer::open(
         dir,
-        &Limits { memory_mib: 256, threads: 1 },
+        &Limits { memory_mib: 256, threads: 1, log_mib: 1 },
         Counters::default(),
         Arc::new(SystemClock),
     )

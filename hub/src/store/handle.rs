@@ -5,17 +5,16 @@
 //! is refused at once, the sensor keeps its events and comes again. What has gathered
 //! while a transaction ran goes into the next one together (group commit).
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use duckdb::{Connection, InterruptHandle};
 use tokio::sync::oneshot;
 
 use super::StoreError;
+use super::readers::Readers;
 use super::staging::Outcome;
 use super::writer::Writer;
 use crate::ingest::Incoming;
@@ -26,8 +25,6 @@ pub const QUEUE_JOBS_MAX: usize = 64;
 pub const QUEUE_EVENTS_MAX: usize = 200_000;
 /// Most events of one transaction: about half a second of work.
 const GROUP_EVENTS_MAX: usize = 50_000;
-/// Most queries at a time.
-pub const READERS_MAX: usize = 16;
 /// Upkeep at least this often.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -233,96 +230,94 @@ fn store(writer: &mut Writer, group: Vec<(Incoming, Reply)>) {
     }
 }
 
-/// Connections for reading, cloned from one root; they can all be ended, so that the file
-/// can be closed.
-pub struct Readers {
-    inner: Mutex<Inner>,
-    gone: Condvar,
-}
+#[cfg(test)]
+mod tests {
+    use agentmon_core::Event;
+    use agentmon_core::event::{Body, Gap};
+    use agentmon_core::time::{Clock, SystemClock};
+    use agentmon_core::wire::{self, Batch, Health};
+    use agentmon_router::counters::Counters;
 
-struct Inner {
-    root: Option<Connection>,
-    running: HashMap<u64, Arc<InterruptHandle>>,
-    next: u64,
-}
+    use super::*;
+    use crate::store::Limits;
 
-impl std::fmt::Debug for Readers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Readers").finish_non_exhaustive()
-    }
-}
-
-impl Readers {
-    pub(super) fn new(root: Connection) -> Self {
-        let inner = Inner { root: Some(root), running: HashMap::new(), next: 0 };
-        Self { inner: Mutex::new(inner), gone: Condvar::new() }
+    fn batch(first_seq: u64, events: usize) -> Incoming {
+        let now = SystemClock.wall();
+        let gap = Gap { collector: "c".into(), from: now, reason: "restart".into(), lost: None };
+        let event = wire::encode_event(&Event { time: now, body: Body::Gap(gap) });
+        let events = vec![event; events];
+        let batch = Batch { epoch: 1, first_seq, events, health: Health::default(), sent: now };
+        Incoming::from_batch(&batch, 1, now, None)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn start(dir: &std::path::Path) -> (Handle, JoinHandle<Result<(), StoreError>>) {
+        let clock = Arc::new(SystemClock);
+        let writer = Writer::open(dir, &Limits::default(), Counters::default(), clock).unwrap();
+        Handle::start(writer).unwrap()
     }
 
-    /// A connection of one's own, until dropped.
-    ///
-    /// # Errors
-    /// When [`READERS_MAX`] read already, or the store is closed.
-    pub fn get(self: &Arc<Self>) -> Result<Reader, StoreError> {
-        let mut inner = self.lock();
-        if inner.running.len() >= READERS_MAX {
-            let why = format!("{READERS_MAX} queries run already; try again when one has ended");
-            return Err(StoreError::Refused(why));
+    /// Keeps the writer's thread busy until the sender is dropped.
+    fn hold(handle: &Handle) -> (std::sync::mpsc::Sender<()>, JoinHandle<()>) {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (begun, begin) = std::sync::mpsc::channel();
+        let handle = handle.clone();
+        let thread = std::thread::spawn(move || {
+            let wait = move |_: &mut Writer| {
+                begun.send(()).unwrap();
+                held.recv().unwrap_err();
+            };
+            handle.run(wait).unwrap();
+        });
+        begin.recv().unwrap();
+        (release, thread)
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_what_waited_is_stored_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, writer) = start(dir.path());
+        let (release, held) = hold(&handle);
+        let mut answers = Vec::new();
+        let refused = loop {
+            match handle.submit(batch(1 + 10 * answers.len() as u64, 10)) {
+                Ok(answer) => answers.push(answer),
+                Err(refused) => break refused,
+            }
+        };
+        assert!(matches!(refused, Refused::Full));
+        assert!(
+            (QUEUE_JOBS_MAX..QUEUE_JOBS_MAX + 32).contains(&answers.len()),
+            "{}",
+            answers.len()
+        );
+        drop(release);
+        held.join().unwrap();
+        for answer in answers {
+            let outcome = answer.blocking_recv().unwrap().unwrap();
+            assert_eq!((outcome.stored, outcome.repeated), (10, 0));
         }
-        let root = inner.root.as_ref();
-        let root = root.ok_or_else(|| StoreError::Refused("the store is being closed".into()))?;
-        let connection = root.try_clone()?;
-        let number = inner.next;
-        inner.next += 1;
-        inner.running.insert(number, connection.interrupt_handle());
-        Ok(Reader { connection: Some(connection), number, readers: Arc::clone(self) })
+        assert_eq!(handle.waiting(), 0);
+        handle.stop();
+        writer.join().unwrap().unwrap();
     }
 
-    /// Ends all queries and lets go of the file; returns when the last has ended.
-    pub(super) fn close(&self) {
-        let mut inner = self.lock();
-        inner.root = None;
-        while !inner.running.is_empty() {
-            inner.running.values().for_each(|handle| handle.interrupt());
-            // Again and again: an interrupt between two steps of a statement is lost.
-            let wait = Duration::from_millis(20);
-            inner = self.gone.wait_timeout(inner, wait).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    pub(super) fn open(&self, root: Connection) {
-        self.lock().root = Some(root);
-    }
-}
-
-/// A reading connection.
-pub struct Reader {
-    connection: Option<Connection>,
-    number: u64,
-    readers: Arc<Readers>,
-}
-
-impl std::fmt::Debug for Reader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").field("number", &self.number).finish_non_exhaustive()
-    }
-}
-
-impl std::ops::Deref for Reader {
-    type Target = Connection;
-    fn deref(&self) -> &Connection {
-        self.connection.as_ref().expect("taken only by drop")
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        // First the connection, then the mark: who waits for the mark opens the file anew.
-        drop(self.connection.take());
-        self.readers.lock().running.remove(&self.number);
-        self.readers.gone.notify_all();
+    #[test]
+    fn events_that_wait_are_bounded_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, writer) = start(dir.path());
+        let (release, held) = hold(&handle);
+        let size = QUEUE_EVENTS_MAX / 4;
+        let taken: Vec<_> =
+            (0..5u64).map(|n| handle.submit(batch(1 + n * size as u64, size))).collect();
+        assert_eq!(
+            taken.iter().filter(|t| t.is_ok()).count(),
+            3,
+            "each counts one more than its events"
+        );
+        drop(release);
+        held.join().unwrap();
+        handle.stop();
+        writer.join().unwrap().unwrap();
+        assert!(matches!(handle.submit(batch(1, 1)), Err(Refused::Stopping)));
     }
 }

@@ -14,6 +14,7 @@ mod commit;
 mod crash_tests;
 #[cfg(test)]
 mod disk_tests;
+mod fill;
 pub mod handle;
 pub mod json;
 mod memory;
@@ -21,6 +22,7 @@ pub mod migrate;
 pub mod query;
 #[cfg(test)]
 mod query_tests;
+pub mod readers;
 pub(crate) mod rows;
 pub mod sandbox;
 pub mod staging;
@@ -38,9 +40,9 @@ pub const FILE_NAME: &str = "hub.duckdb";
 const SPILL_DIR: &str = "spill";
 /// Largest spill in MiB; a query that wants more fails instead of filling the disk.
 const SPILL_MIB_MAX: u32 = 4_096;
-/// The write-ahead log is folded into the file at this size. Each checkpoint rewrites the
+/// Size of the log at which it is folded in. Each checkpoint rewrites the
 /// newest row groups, so rarer is cheaper; replay after a crash takes about 40 ms per MiB.
-const WAL_MIB_MAX: u32 = 64;
+const LOG_MIB: u32 = 64;
 
 /// Of a new file, in bytes. DuckDB's 256 KiB leaves much of a column's last block empty;
 /// 64 KiB saves 4 % on flows, and 32 KiB more than doubles them, because every block
@@ -54,12 +56,14 @@ pub struct Limits {
     pub memory_mib: u32,
     /// Threads DuckDB runs queries with.
     pub threads: u32,
+    /// The write-ahead log is folded into the file at this size in MiB.
+    pub log_mib: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
-        Self { memory_mib: 1_024, threads: u32::try_from(cores).unwrap_or(1) }
+        Self { memory_mib: 1_024, threads: u32::try_from(cores).unwrap_or(1), log_mib: LOG_MIB }
     }
 }
 
@@ -182,7 +186,7 @@ fn open(
         .max_memory(&format!("{}MiB", limits.memory_mib))?
         .with("temp_directory", spill.to_string_lossy())?
         .with("max_temp_directory_size", format!("{SPILL_MIB_MAX}MiB"))?
-        .with("checkpoint_threshold", format!("{WAL_MIB_MAX}MiB"))?
+        .with("checkpoint_threshold", format!("{}MiB", limits.log_mib))?
         .with("default_block_size", BLOCK_BYTES.to_string())?
         .with("storage_compatibility_version", "latest")?;
     let connection = Connection::open_with_flags(path, config).map_err(|e| open_error(path, e))?;

@@ -16,8 +16,8 @@ use agentmon_core::time::{Clock, Mono};
 use agentmon_router::counters::Counters;
 use duckdb::Connection;
 
-use super::handle::Readers;
 use super::memory::Memory;
+use super::readers::Readers;
 use super::staging::{Outcome, Staging};
 use super::{Limits, StoreError, commit, open_write};
 use crate::alert::News;

@@ -1,0 +1,155 @@
+//! What a running hub does for the control socket, and for the program it runs in.
+//!
+//! In: a [`Request`]. Out: [`Reply`]s. Queries run on the caller's thread with a reader's
+//! connection, changes on the writer's; after a change everybody knows who may send.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use agentmon_core::time::{Clock, Mono};
+use agentmon_router::logging::LogHandle;
+use anyhow::bail;
+
+use crate::config::{Config, Place};
+use crate::control::{Reply, Request};
+use crate::control_server::Answers;
+use crate::enroll::Registry;
+use crate::store::handle::Handle;
+use crate::store::query;
+use crate::store::writer::Writer;
+use crate::{answer, tls};
+
+/// What requests work with.
+pub(crate) struct Core {
+    pub(crate) place: Place,
+    pub(crate) config: RwLock<Config>,
+    pub(crate) store: Handle,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) served: Arc<tls::Served>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) started: Mono,
+    pub(crate) listen: SocketAddr,
+    pub(crate) log: Option<LogHandle>,
+}
+
+pub(crate) fn names(config: &Config, extra: Vec<String>) -> BTreeSet<String> {
+    let mut names = tls::own_names(&config.server.names);
+    names.extend(extra);
+    names
+}
+
+/// What stands in join lines: the first configured name, else the address listened on,
+/// else the host name.
+pub(crate) fn advertised(config: &Config, address: SocketAddr) -> String {
+    let host = config.server.names.first().cloned().or_else(|| {
+        let ip = address.ip();
+        (!ip.is_unspecified()).then(|| ip.to_string())
+    });
+    let host = host.or_else(tls::host_name).unwrap_or_else(|| "localhost".into());
+    match host.parse::<std::net::Ipv6Addr>() {
+        Ok(ip) => format!("https://[{ip}]:{}", address.port()),
+        Err(_) => format!("https://{host}:{}", address.port()),
+    }
+}
+
+impl Core {
+    fn config(&self) -> Config {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn reload(&self) -> anyhow::Result<()> {
+        let Some(file) = &self.place.config_file else {
+            bail!(
+                "the hub was started without a configuration file; there is nothing to read again"
+            )
+        };
+        let new = Config::load(file)?;
+        if let Err(key) = new.check_reload(&self.config()) {
+            bail!("`{key}` cannot change while the hub runs; restart it");
+        }
+        let url = advertised(&new, self.listen);
+        self.run(move |writer| writer.change(|c| answer::set_fact(c, "url", &url)))??;
+        if let Some(log) = &self.log {
+            log.reload(&new.log);
+        }
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = new;
+        self.renew()
+    }
+
+    pub(crate) fn renew(&self) -> anyhow::Result<()> {
+        let extra = answer::extra_names(&*self.store.readers().get()?)?;
+        if self.served.renew(&names(&self.config(), extra), self.clock.mono())? {
+            tracing::info!("new server certificate");
+        }
+        Ok(())
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
+        Ok(self.store.run(work)?)
+    }
+
+    /// On the writer's thread; then everybody knows who may send and by which names.
+    fn change(&self, request: &Request) -> anyhow::Result<Vec<Reply>> {
+        let (request, place) = (request.clone(), self.place.clone());
+        let registry = Arc::clone(&self.registry);
+        let replies = self.run(move |writer| {
+            let replies = answer::change(writer, &place.data_dir, &request)?;
+            writer.change(|c| registry.reload(c))?;
+            Ok::<_, anyhow::Error>(replies)
+        })??;
+        self.renew()?;
+        Ok(replies)
+    }
+
+    /// The batch goes through the queue like any sensor's.
+    fn import(&self, name: &str, batch: &str) -> anyhow::Result<Vec<Reply>> {
+        let (name, batch) = (name.to_owned(), batch.to_owned());
+        let incoming = self.run(move |writer| answer::import(writer, &name, &batch))??;
+        let outcome = self.store.store_blocking(incoming)?;
+        Ok(vec![Reply::Done { count: outcome.stored, truncated: false }])
+    }
+
+    fn status(&self) -> anyhow::Result<Vec<Reply>> {
+        let reader = self.store.readers().get()?;
+        let mut facts = vec![
+            ("running", true.into()),
+            ("pid", std::process::id().into()),
+            ("listen", self.listen.to_string().into()),
+            ("uptime_seconds", self.clock.mono().since(self.started).as_secs().into()),
+            ("events_waiting", u64::try_from(self.store.waiting()).unwrap_or(u64::MAX).into()),
+        ];
+        facts.extend(answer::store_status(&reader, &self.place.data_dir)?);
+        Ok(answer::row(&facts))
+    }
+}
+
+impl Answers for Core {
+    fn answer(
+        &self,
+        request: &Request,
+        on: &mut dyn FnMut(Reply) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let replies = match request {
+            Request::Query { sql, params, timeout_ms, untrusted } => {
+                let reader = self.store.readers().get()?;
+                let query =
+                    query::Query { sql, params, timeout_ms: *timeout_ms, untrusted: *untrusted };
+                return query::run(&reader, query, on);
+            }
+            Request::Status => self.status()?,
+            Request::Reload => {
+                self.reload()?;
+                vec![Reply::Done { count: 1, truncated: false }]
+            }
+            Request::Import { name, batch } => self.import(name, batch)?,
+            Request::Enroll { .. } | Request::Revoke { .. } | Request::Ack { .. } => {
+                self.change(request)?
+            }
+        };
+        replies.into_iter().try_for_each(on)
+    }
+}
