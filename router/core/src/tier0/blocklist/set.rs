@@ -69,8 +69,9 @@ impl Blocklist {
         if self.words.is_empty() {
             return None;
         }
-        // Nearly all names are on no list: one pass tells.
-        name.suffixes().find(|suffix| self.tags(suffix).next().is_some())?;
+        // Nearly all names are on no list: one pass tells. No list holds a single label.
+        let mut suffixes = name.suffixes().filter(|suffix| suffix.contains('.'));
+        suffixes.find(|suffix| self.tags(suffix).next().is_some())?;
         self.best(name)
     }
 
