@@ -137,6 +137,10 @@ fn summary(
         lines.push(format!("  {mark:<6} {}: {}", collector.name, collector.state));
     }
     lines.extend(lacks.iter().map(|lack| format!("  off    {}: {}", lack.what, lack.mend)));
+    if lacks.iter().any(|lack| lack.kernel) {
+        let how = "as root, with --kernel-setup, this program sets up the kernel's part itself";
+        lines.push(format!("  {how}"));
+    }
     lines.push(if listen.ip().is_loopback() {
         "  other machines cannot join; --listen ADDRESS:PORT lets them".to_owned()
     } else {
@@ -205,13 +209,19 @@ mod tests {
             state("firewall", "no table \x1b[2J; use --kernel-setup"),
             state("replay", "done: 10 lines"),
         ];
-        let lacks = [Lack { what: "the resolver's log", mend: "name it with --pihole-log".into() }];
+        let lack = |what, mend: &str, kernel| Lack { what, mend: mend.into(), kernel };
+        let lacks = [
+            lack("the resolver's log", "name it with --pihole-log", false),
+            lack("byte counts", "nf_conntrack_acct is 0", true),
+        ];
         let text = summary(Path::new("/d"), &collectors, &lacks, "127.0.0.1:8471".parse().unwrap());
         let expected = format!(
             "agentmon {} is up; data in /d\n\
              \x20 sees   conntrack: ok: 12 flows\n\
              \x20 lacks  firewall: no table \\x1b[2J; use --kernel-setup\n\
              \x20 off    the resolver's log: name it with --pihole-log\n\
+             \x20 off    byte counts: nf_conntrack_acct is 0\n\
+             \x20 as root, with --kernel-setup, this program sets up the kernel's part itself\n\
              \x20 other machines cannot join; --listen ADDRESS:PORT lets them\n\
              ask in another terminal:\n\
              \x20 agentmon --data /d alerts\n\

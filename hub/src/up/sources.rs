@@ -40,6 +40,8 @@ pub struct Lack {
     pub what: &'static str,
     /// Why, and how to change that.
     pub mend: String,
+    /// `--kernel-setup` would change that.
+    pub kernel: bool,
 }
 
 /// The router's configuration for this machine, with its state below `state_dir`.
@@ -56,11 +58,16 @@ pub fn configure(state_dir: &Path, wishes: &Wishes, machine: &Machine) -> (Confi
             what: "connections, stopped packets and DNS on the wire",
             mend: "need CAP_NET_ADMIN: run as root, or setcap cap_net_admin+ep on this program"
                 .to_owned(),
+            kernel: false,
         });
     }
     for check in machine.kernel.iter().filter(|check| !check.ok) {
         let mend = check.mend.as_deref().map_or_else(String::new, |mend| format!("; {mend}"));
-        lacks.push(Lack { what: check.what, mend: format!("{}{mend}", check.detail) });
+        lacks.push(Lack {
+            what: check.what,
+            mend: format!("{}{mend}", check.detail),
+            kernel: true,
+        });
     }
     let logs = if wishes.logs.is_empty() { &machine.logs } else { &wishes.logs };
     collect.dnsmasq_log.enabled = !logs.is_empty();
@@ -70,6 +77,7 @@ pub fn configure(state_dir: &Path, wishes: &Wishes, machine: &Machine) -> (Confi
             mend: "no log of Pi-hole or dnsmasq at the usual places: name it with --pihole-log \
                    FILE (dnsmasq: log-queries=extra and log-facility=FILE)"
                 .to_owned(),
+            kernel: false,
         });
     } else {
         collect.dnsmasq_log.paths.clone_from(logs);
