@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
 use crate::lab::{Host, Lab, eventually};
 
 /// The wan host's addresses.
@@ -104,6 +106,35 @@ pub(crate) fn udp_ask(lab: &Lab, ip: &str, port: u16, question: Vec<u8>, wait: b
         }
     });
     asked.join().expect("asked");
+}
+
+/// One echo request from the lan, and its answer (RFC 792, RFC 4443).
+pub(crate) fn ping(lab: &Lab, ip: &str) {
+    let to = address(ip, 0);
+    let pinged = lab.on(Host::Lan, move || {
+        // SOCK_RAW: the kernel writes the IP header, and for IPv6 the checksum.
+        let raw = Type::from(3);
+        let (socket, mut request) = if to.is_ipv4() {
+            let socket = Socket::new(Domain::IPV4, raw, Some(Protocol::ICMPV4));
+            (socket, [8, 0, 0, 0, 0x12, 0x34, 0, 1])
+        } else {
+            let socket = Socket::new(Domain::IPV6, raw, Some(Protocol::ICMPV6));
+            (socket, [128, 0, 0, 0, 0x12, 0x34, 0, 1])
+        };
+        let socket = socket.expect("root may");
+        if to.is_ipv4() {
+            let sum: u32 = request.chunks(2).map(|p| u32::from(p[0]) << 8 | u32::from(p[1])).sum();
+            let sum = !u16::try_from(sum).expect("no carry in these words");
+            request[2..4].copy_from_slice(&sum.to_be_bytes());
+        }
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a time-out");
+        socket.send_to(&request, &SockAddr::from(to)).expect("sent");
+        // Neighbour discovery comes by on the same socket.
+        let echoed = |got: &[u8]| got.ends_with(&[0x12, 0x34, 0, 1]);
+        let mut buffer = [0; 256];
+        while !(&socket).read(&mut buffer).map(|n| echoed(&buffer[..n])).expect("an answer") {}
+    });
+    pinged.join().expect("pinged");
 }
 
 /// Until connection tracking holds no entry any more; dumping makes the kernel notice.
