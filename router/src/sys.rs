@@ -174,6 +174,16 @@ pub fn limit_memory_arenas() {
     }
 }
 
+/// Gives memory that is free back to the system, after a burst; other C libraries than
+/// glibc do so by themselves.
+pub fn release_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes a number and may be called at any time, by any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,6 +39,8 @@ pub(crate) enum Say {
     Http(u16, &'static str, String),
     /// Nothing: the connection is cut after the request was read.
     HangUp,
+    /// Nothing, and the connection stays open.
+    Never,
 }
 
 impl Say {
@@ -137,7 +139,12 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, log: &Mutex<Vec<Asked>>, 
     let mut tls = BufReader::new(StreamOwned::new(connection, stream));
     while let Some(asked) = read(&mut tls) {
         log.lock().unwrap().push(asked.clone());
-        let Say::Http(status, headers, body) = (answer.lock().unwrap())(&asked) else { return };
+        let (status, headers, body) = match (answer.lock().unwrap())(&asked) {
+            Say::Http(status, headers, body) => (status, headers, body),
+            Say::HangUp => return,
+            // Until the client has had enough.
+            Say::Never => return drop(tls.read_line(&mut String::new())),
+        };
         let head =
             format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
         let out = tls.get_mut();

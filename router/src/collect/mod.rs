@@ -25,8 +25,9 @@ use agentmon_core::time::Clock;
 
 use crate::counters::Counters;
 
-/// Most deliveries waiting for the pipeline, over all collectors.
-pub const DELIVERIES_MAX: usize = 256;
+/// Most deliveries waiting for the pipeline, over all collectors: 65,536 events, about 25 MB
+/// at the worst, and what the pipeline does in a fifth of a second.
+pub const DELIVERIES_MAX: usize = 64;
 /// Most events a collector puts into one delivery.
 pub const DELIVERY_EVENTS_MAX: usize = 1_024;
 

@@ -32,6 +32,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 pub struct Timeouts {
     /// For the connection, TLS included.
     pub connect: Duration,
+    /// For the hub's answer, once all is sent: a hub that hangs is noticed by this.
+    pub answer: Duration,
     /// For a whole request.
     pub request: Duration,
 }
@@ -39,7 +41,11 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         // A full batch on a slow uplink (512 KiB at 100 kbit/s) takes 40 s.
-        Self { connect: Duration::from_secs(10), request: Duration::from_secs(60) }
+        Self {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(30),
+            request: Duration::from_secs(90),
+        }
     }
 }
 
@@ -131,6 +137,7 @@ impl HubClient {
             .max_idle_connections(1)
             .max_idle_connections_per_host(1)
             .timeout_connect(Some(timeouts.connect))
+            .timeout_recv_response(Some(timeouts.answer))
             .timeout_global(Some(timeouts.request))
             .build()
             .new_agent();

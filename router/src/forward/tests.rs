@@ -325,6 +325,16 @@ fn a_clock_nobody_has_set_is_named_as_the_suspect() {
 }
 
 #[test]
+fn a_hub_that_hangs_is_noticed() {
+    let hub = TestHub::start(|_| Say::Never);
+    let short = Timeouts { answer: Duration::from_millis(300), ..Timeouts::default() };
+    let client = HubClient::new(&hub.join("secret"), short).unwrap();
+    let refusal = client.ingest(b"x").unwrap_err();
+    assert!(matches!(&refusal, Refusal::Unreachable(why) if why.contains("timeout")), "{refusal}");
+    assert_eq!(hub.asked().len(), 1);
+}
+
+#[test]
 fn joining_needs_no_restart() {
     let hub = TestHub::start(good);
     let mut bench = Bench::new();

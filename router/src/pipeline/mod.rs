@@ -33,6 +33,7 @@ use crate::collect::{Checkpoint, DELIVERIES_MAX, Delivery, Stop};
 use crate::counters::{Counter, Counters};
 use crate::ratelimit::LogLimit;
 use crate::ring::{Ring, RingError, Unstored};
+use crate::sys::release_memory;
 use crate::wake::Wake;
 use event_time::EventTime;
 use macs::Macs;
@@ -48,6 +49,8 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const FLUSH_URGENT: Duration = Duration::from_millis(100);
 /// Detectors that wait for something are asked this often.
 const TICK: Duration = Duration::from_secs(1);
+/// More events than this between two ticks are a burst: memory is given back after it.
+const BURST_EVENTS: u64 = 20_000;
 /// A smaller difference between the clocks is NTP's fine tuning.
 const CLOCK_SET_LEAST: Duration = Duration::from_secs(2);
 /// Most bytes that wait here while the ring cannot be written.
@@ -124,6 +127,9 @@ pub struct Pipeline {
     found: Vec<Found>,
     pending: Pending,
     next_tick: Mono,
+    /// Events at the last tick.
+    counted: u64,
+    burst: bool,
     /// Both clocks at the last tick.
     clocks: Option<(Timestamp, Mono)>,
     limit: LogLimit,
@@ -169,6 +175,8 @@ impl Pipeline {
             time: EventTime::default(),
             found: Vec::new(),
             pending: Pending::default(),
+            counted: 0,
+            burst: false,
             clocks: None,
             limit: LogLimit::default(),
             count,
@@ -254,6 +262,7 @@ impl Pipeline {
         }
         self.next_tick = now.plus(TICK);
         self.watch_clock(now);
+        self.watch_memory();
         if let Some(time) = self.time.now(now) {
             self.engine.on_tick(time, &mut self.found);
             self.take_findings(now);
@@ -261,6 +270,17 @@ impl Pipeline {
         let mut status: Tier0Status = self.engine.status().into_iter().collect();
         status.insert("pipeline.addresses", self.macs.len() as u64);
         *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// After a burst the allocator holds what the queue took.
+    fn watch_memory(&mut self) {
+        let counted = self.count.events.get();
+        let now_bursting = counted - self.counted > BURST_EVENTS;
+        self.counted = counted;
+        if self.burst && !now_bursting {
+            release_memory();
+        }
+        self.burst = now_bursting;
     }
 
     /// Tells tier-0 when the wall clock was set: it and the monotonic clock disagree about
