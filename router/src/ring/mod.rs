@@ -37,7 +37,7 @@ use crate::counters::Counters;
 use store::Store;
 
 /// Part of [`Config::bytes_max`] kept for the write-ahead log, which `max_page_count` does
-/// not bound: 256 KiB between checkpoints plus the largest transaction.
+/// not bound: 512 KiB between checkpoints plus the largest transaction.
 pub const WAL_ROOM_BYTES: u64 = 1024 * 1024;
 /// Smallest ring: the log's room and as much again.
 pub const RING_BYTES_MIN: u64 = 2 * WAL_ROOM_BYTES;

@@ -27,8 +27,9 @@ const APPLICATION_ID: i64 = 0x6167_6d72;
 /// The format this program writes, and the newest it reads.
 pub(super) const VERSION: i64 = 1;
 const PAGE_BYTES: u64 = 4096;
-/// The log is copied into the file when it has this many pages (256 KiB).
-const WAL_PAGES: i64 = 64;
+/// The log is copied into the file when it has this many pages (512 KiB): half of its room,
+/// the other half is for the transaction that goes beyond. Each copying waits for the disk.
+const WAL_PAGES: i64 = 128;
 /// Most events deleted in one transaction after an acknowledgement, to keep the log small.
 const DELETE_EVENTS_MAX: u64 = 2_000;
 /// How often an append that finds the file full makes twice as much room as before.
