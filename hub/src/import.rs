@@ -33,8 +33,9 @@ const BATCH_EVENTS: usize = 20_000;
 /// Bytes in one batch, half of what the wire allows.
 const BATCH_BYTES: usize = wire::BATCH_BYTES_MAX / 2;
 
-/// Takes a batch to the store; returns how many of its events were new.
-pub type Send<'a> = &'a mut dyn FnMut(&Batch) -> anyhow::Result<u64>;
+/// Takes a batch to the store, stamped with the time of sending; returns how many of its
+/// events were new.
+pub type Send<'a> = &'a mut dyn FnMut(Batch) -> anyhow::Result<u64>;
 
 /// One log to import.
 #[derive(Debug)]
@@ -129,7 +130,7 @@ pub fn pihole_log<R: BufRead>(
             }
             Line::Whole => {}
         }
-        let streams = streams.get_or_insert_with(|| Streams::new(&line, lists.1, log.now));
+        let streams = streams.get_or_insert_with(|| Streams::new(&line, lists.1));
         reader.line(&line, log.written, &mut events);
         streams.take(&mut events, &mut engine, send, &mut summary)?;
     }
@@ -186,10 +187,10 @@ struct Streams {
 }
 
 impl Streams {
-    fn new(first_line: &[u8], lists: &str, now: Timestamp) -> Self {
+    fn new(first_line: &[u8], lists: &str) -> Self {
         Self {
-            events: Stream::new(epoch(&[b"events", first_line]), now),
-            findings: Stream::new(epoch(&[b"findings", first_line, lists.as_bytes()]), now),
+            events: Stream::new(epoch(&[b"events", first_line])),
+            findings: Stream::new(epoch(&[b"findings", first_line, lists.as_bytes()])),
         }
     }
 
@@ -237,14 +238,13 @@ fn epoch(parts: &[&[u8]]) -> u64 {
 struct Stream {
     epoch: u64,
     next_seq: u64,
-    now: Timestamp,
     waiting: Vec<Vec<u8>>,
     bytes: usize,
 }
 
 impl Stream {
-    const fn new(epoch: u64, now: Timestamp) -> Self {
-        Self { epoch, next_seq: 1, now, waiting: Vec::new(), bytes: 0 }
+    const fn new(epoch: u64) -> Self {
+        Self { epoch, next_seq: 1, waiting: Vec::new(), bytes: 0 }
     }
 
     fn push(&mut self, event: &Event, send: Send<'_>) -> anyhow::Result<u64> {
@@ -266,11 +266,12 @@ impl Stream {
             first_seq: self.next_seq,
             events: std::mem::take(&mut self.waiting),
             health: Health { version: env!("CARGO_PKG_VERSION").to_owned(), ..Health::default() },
-            sent: self.now,
+            // Whoever sends it knows when.
+            sent: Timestamp::EPOCH,
         };
         self.next_seq += u64::try_from(batch.events.len()).unwrap_or(u64::MAX);
         self.bytes = 0;
-        send(&batch)
+        send(batch)
     }
 }
 
@@ -321,7 +322,7 @@ mod tests {
         config.blocklist.repeat_seconds = 1;
         let mut builder = config.blocklist.builder();
         builder.list("test", 0.8, b"listed.example");
-        let mut send = |batch: &Batch| Ok(store.take(batch));
+        let mut send = |batch: Batch| Ok(store.take(&batch));
         pihole_log(log, &config, (builder.build(), "test"), &mut send).unwrap()
     }
 

@@ -136,6 +136,9 @@ fn an_import_is_exactly_once() {
     write(lines(0, 500));
     check(&data, &import, 0, "", "500 queries");
     count("500,500");
+    let sql = "SELECT min(time), max(time) FROM dns";
+    check(&data, &["sql", "--csv", sql], 0, "2026-11-23T14:00:00.000000Z,2026-11-23T14:08:19", "");
+    check(&data, &["sensors"], 0, "imported", "");
     check(&data, &["sensors", "--json"], 0, "\"name\":\"import\"", "");
     check(&data, &["import", "pihole-log", "/no/such/file"], 2, "", "/no/such/file");
 }

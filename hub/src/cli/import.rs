@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use agentmon_core::tier0::Tier0Config;
 use agentmon_core::tier0::blocklist::{Blocklist, ListConfig};
+use agentmon_core::time::{Clock, SystemClock};
 use agentmon_core::wire::{self, Batch};
 use agentmon_router::localtime::{Zone, ZoneSetting};
 use anyhow::Context as _;
@@ -53,7 +54,7 @@ impl Job<'_> {
         let bar = bar(self.file, bytes);
         let log = Log { input, written, now: context.look.now, zone: self.zone.clone() };
         let hub = &mut *context.hub;
-        let mut send = |batch: &Batch| {
+        let mut send = |batch: Batch| {
             bar.set_position(read.get());
             store(hub, self.sensor, batch)
         };
@@ -65,8 +66,10 @@ impl Job<'_> {
 }
 
 /// Sends one batch; the hub says how many of its events it did not have yet.
-fn store(hub: &mut dyn Backend, sensor: &str, batch: &Batch) -> anyhow::Result<u64> {
-    let encoded = wire::encode_batch(batch).context("encoding a batch")?;
+fn store(hub: &mut dyn Backend, sensor: &str, mut batch: Batch) -> anyhow::Result<u64> {
+    // Its distance to the hub's clock is what event times are corrected by.
+    batch.sent = SystemClock.wall();
+    let encoded = wire::encode_batch(&batch).context("encoding a batch")?;
     let request = Request::Import { name: sensor.to_owned(), batch: STANDARD.encode(encoded) };
     Ok(ask(hub, &request, &mut |_| Ok(()))?.count)
 }

@@ -43,6 +43,9 @@ fn state(row: &Row<'_>, look: &Look) -> Cell {
     if row.time("revoked_at").is_some() {
         return Cell::new("revoked").paint(Paint::Dim);
     }
+    if row.flag("local") {
+        return Cell::new("imported").paint(Paint::Dim);
+    }
     let Some(seen) = row.time("last_seen") else {
         return Cell::new("never seen").paint(Paint::Note);
     };
@@ -70,6 +73,7 @@ fn sheet() -> Sheet {
     Sheet::new(
         &[
             ("name", Kind::Plain),
+            ("local", Kind::Plain),
             ("enrolled_at", Kind::Time),
             ("revoked_at", Kind::Time),
             ("last_seen", Kind::Time),
@@ -97,7 +101,7 @@ fn all(args: &ListArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
     let wanted = Wanted::read(args, None, context)?;
     let condition = wanted.condition(TERMS, "coalesce(last_seen, enrolled_at)")?;
     let sql = format!(
-        "SELECT name, enrolled_at, revoked_at, last_seen, last_sent, version, pending, ring_bytes, \
+        "SELECT name, token_hash IS NULL, enrolled_at, revoked_at, last_seen, last_sent, version, pending, ring_bytes, \
          (SELECT sum(c.value) FROM sensor_counters c \
            WHERE c.sensor = id AND starts_with(c.name, 'drop.')), \
          (SELECT list(c.name || ': ' || c.state ORDER BY c.name) FROM sensor_collectors c \
