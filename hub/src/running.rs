@@ -30,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: Mono,
     pub(crate) listen: SocketAddr,
+    /// What the configuration file said of it at the start.
+    pub(crate) file_listen: Option<SocketAddr>,
     pub(crate) log: Option<LogHandle>,
 }
 
@@ -64,7 +66,11 @@ impl Core {
                 "the hub was started without a configuration file; there is nothing to read again"
             )
         };
-        let new = Config::load(file)?;
+        let mut new = Config::load(file)?;
+        // A command line's --listen stands as long as the file says what it said then.
+        if self.file_listen == Some(new.server.listen) {
+            new.server.listen = self.config().server.listen;
+        }
         if let Err(key) = new.check_reload(&self.config()) {
             bail!("`{key}` cannot change while the hub runs; restart it");
         }

@@ -64,6 +64,7 @@ impl Hub {
         if let Err((key, allowed)) = config.validate() {
             bail!("`{key}`: {allowed}");
         }
+        let file = place.config_file.as_deref().map(Config::load).transpose()?;
         let counters = Counters::default();
         let mut writer =
             Writer::open(&place.data_dir, &config.limits(), counters.clone(), Arc::clone(&clock))?;
@@ -114,6 +115,7 @@ impl Hub {
             started: clock.mono(),
             clock,
             listen: address,
+            file_listen: file.map(|file| file.server.listen),
             log,
         });
         let (stop, stopped) = watch::channel(false);

@@ -366,18 +366,20 @@ fn a_bad_new_configuration_is_refused_and_the_old_stays() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("hub.toml");
     let write = |text: &str| std::fs::write(&file, text).unwrap();
-    write("[server]\nlisten = '127.0.0.1:0'\n");
+    write("[server]\nlisten = '127.0.0.1:2'\n");
     let place = Place { data_dir: dir.path().join("data"), config_file: Some(file.clone()) };
-    let hub = Hub::start(Config::load(&file).unwrap(), place.clone(), Arc::new(SystemClock), None)
-        .unwrap();
+    // As with --listen: another port than the file says.
+    let mut config = Config::load(&file).unwrap();
+    config.server.listen = "127.0.0.1:0".parse().unwrap();
+    let hub = Hub::start(config, place.clone(), Arc::new(SystemClock), None).unwrap();
     let joined = join(&hub, "attic");
     let reload = || ask(&place.data_dir, &Request::Reload).map(drop).map_err(|e| e.to_string());
-    write("[server]\nlisten = '127.0.0.1:0'\nnames = ['a b']\n");
+    write("[server]\nlisten = '127.0.0.1:2'\nnames = ['a b']\n");
     assert!(reload().unwrap_err().contains("hub.toml:3"));
     write("[server]\nlisten = '127.0.0.1:1'\n");
     assert!(reload().unwrap_err().contains("server.listen"));
     assert_eq!(join(&hub, "attic2").url, joined.url, "nothing has changed");
-    write("[server]\nlisten = '127.0.0.1:0'\nnames = ['hub.example']\n");
+    write("[server]\nlisten = '127.0.0.1:2'\nnames = ['hub.example']\n");
     reload().unwrap();
     let port = hub.address().port();
     assert_eq!(join(&hub, "attic3").url, format!("https://hub.example:{port}"));
