@@ -418,7 +418,7 @@ pub(crate) struct ServeArgs {
 #[derive(Args, Debug)]
 pub(crate) struct UpArgs {
     /// Also play a made-up day of a home with planted attacks, so that there is something
-    /// to look at
+    /// to look at; kept in a directory of its own unless --data names one
     #[arg(long)]
     pub(crate) demo: bool,
     /// Another day: the same number makes the same day

@@ -24,6 +24,15 @@ pub(crate) fn choose(explicit: Option<&Path>) -> anyhow::Result<PathBuf> {
     fallback(root, variable("XDG_DATA_HOME"), variable("HOME"))
 }
 
+/// Where a made-up day goes when no directory is named: beside the real data, never into it.
+pub(crate) fn choose_for_demo(explicit: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let mut dir = choose(explicit)?.into_os_string();
+    if explicit.is_none() {
+        dir.push("-demo");
+    }
+    Ok(dir.into())
+}
+
 fn fallback(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     if root {
         return Ok(SYSTEM_DIR.into());
@@ -74,6 +83,9 @@ mod tests {
         check(false, None, Some("/h"), Some("/h/.local/share/agentmon"));
         check(false, None, None, None);
         assert_eq!(choose(Some(Path::new("d"))).unwrap(), PathBuf::from("d"));
+        assert_eq!(choose_for_demo(Some(Path::new("d"))).unwrap(), PathBuf::from("d"));
+        let demo = choose_for_demo(None).unwrap();
+        assert!(demo.to_str().is_some_and(|d| d.ends_with("/agentmon-demo")), "{demo:?}");
     }
 
     #[test]

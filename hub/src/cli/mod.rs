@@ -81,7 +81,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         out.flush()?;
         return Ok(Exit::Fine);
     }
-    let data = data_dir::choose(cli.data.as_deref())?;
+    let data = match &cli.command {
+        Command::Up(args) if args.demo => data_dir::choose_for_demo(cli.data.as_deref())?,
+        _ => data_dir::choose(cli.data.as_deref())?,
+    };
     match &cli.command {
         Command::Up(args) => {
             crate::up::run(&args.options(data), &mut out, &mut io::stderr())?;

@@ -142,14 +142,14 @@ impl DemoDay {
     }
 
     /// What is in it, and how to look at it.
-    pub(super) fn what_to_try(&self, data: &Path, alert: Option<i64>) -> Vec<String> {
+    pub(super) fn what_to_try(&self, agentmon: &str, alert: Option<i64>) -> Vec<String> {
         let mut lines = vec![format!("the demo day is loaded ({} events). Try:", self.note.stored)];
         for (command, what) in TO_TRY {
             let command = match alert {
                 Some(id) => command.replace("alert 1", &format!("alert {id}")),
                 None => command.to_owned(),
             };
-            lines.push(format!("  agentmon --data {} {command:<50}  # {what}", data.display()));
+            lines.push(format!("  {agentmon} {command:<50}  # {what}"));
         }
         lines
     }

@@ -97,7 +97,10 @@ fn with_hub(
     let mut feed = Feed::new(hub)?;
     let router = supervisor::start(config).context("starting the collectors")?;
     let collectors = settled(&router, hub);
-    say(err, &summary(&options.data, &collectors, &lacks, hub.address()));
+    say(
+        err,
+        &summary(&invocation(&options.data), &options.data, &collectors, &lacks, hub.address()),
+    );
     let outcome = watch(options, day, (&router, hub), &mut feed, (out, err));
     // In order: what was seen is committed and sent before the hub goes.
     router.stop();
@@ -122,8 +125,25 @@ fn enroll(state_dir: &Path, hub: &LocalHub) -> anyhow::Result<()> {
     Ok(join::save(&state_dir.join("identity.json"), &Join::decode(&line)?)?)
 }
 
+/// How to ask this store from another terminal: by the program's name where the search
+/// path finds it, else by its full path, as after a build in a clone.
+fn invocation(data: &Path) -> String {
+    let this = std::env::current_exe().ok();
+    let found = std::env::var_os("PATH")
+        .and_then(|path| {
+            std::env::split_paths(&path).map(|dir| dir.join("agentmon")).find(|p| p.is_file())
+        })
+        .and_then(|path| path.canonicalize().ok());
+    let program = match this {
+        Some(this) if found.as_ref() != Some(&this) => this.display().to_string(),
+        _ => "agentmon".to_owned(),
+    };
+    format!("{program} --data {}", data.display())
+}
+
 /// What is seen, what is not, and how to go on.
 fn summary(
+    agentmon: &str,
     data: &Path,
     collectors: &[CollectorStatus],
     lacks: &[Lack],
@@ -144,11 +164,11 @@ fn summary(
     lines.push(if listen.ip().is_loopback() {
         "  other machines cannot join; --listen ADDRESS:PORT lets them".to_owned()
     } else {
-        format!("  other machines join at {listen}: agentmon --data {data} enroll NAME")
+        format!("  other machines join at {listen}: {agentmon} enroll NAME")
     });
     lines.push("ask in another terminal:".to_owned());
     for command in ["alerts", "timeline --since 10m", "stats", "devices"] {
-        lines.push(format!("  agentmon --data {data} {command}"));
+        lines.push(format!("  {agentmon} {command}"));
     }
     lines.push("new alerts appear below; Ctrl-C ends".to_owned());
     said(&lines)
@@ -183,7 +203,7 @@ fn watch(
         };
         feed.tell(hub, out)?;
         if loaded && let Some(demo) = day.take() {
-            say(err, &said(&demo.what_to_try(&options.data, feed.first())));
+            say(err, &said(&demo.what_to_try(&invocation(&options.data), feed.first())));
             if options.exit_after_demo {
                 return Ok(());
             }
@@ -214,7 +234,13 @@ mod tests {
             lack("the resolver's log", "name it with --pihole-log", false),
             lack("byte counts", "nf_conntrack_acct is 0", true),
         ];
-        let text = summary(Path::new("/d"), &collectors, &lacks, "127.0.0.1:8471".parse().unwrap());
+        let text = summary(
+            "agentmon --data /d",
+            Path::new("/d"),
+            &collectors,
+            &lacks,
+            "127.0.0.1:8471".parse().unwrap(),
+        );
         let expected = format!(
             "agentmon {} is up; data in /d\n\
              \x20 sees   conntrack: ok: 12 flows\n\
@@ -232,7 +258,13 @@ mod tests {
             env!("CARGO_PKG_VERSION")
         );
         assert_eq!(text, expected);
-        let open = summary(Path::new("/d"), &[], &[], "192.0.2.1:8471".parse().unwrap());
+        let open = summary(
+            "agentmon --data /d",
+            Path::new("/d"),
+            &[],
+            &[],
+            "192.0.2.1:8471".parse().unwrap(),
+        );
         assert!(
             open.contains("other machines join at 192.0.2.1:8471: agentmon --data /d enroll NAME")
         );
