@@ -12,16 +12,16 @@
 
 pub mod backoff;
 pub mod client;
+mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use agentmon_core::time::{Clock, Mono};
 use agentmon_core::wire::{self, Batch, Health};
-use serde::{Deserialize, Serialize};
 
 use crate::collect::Stop;
 use crate::counters::{Counter, Counters};
@@ -32,79 +32,14 @@ use crate::wake::Wake;
 use backoff::Backoff;
 use client::{HubClient, Refusal, Timeouts};
 
+pub use shared::{Config, ForwardStatus, Shared};
+
 /// How often to look for an identity while there is none, or for a new one.
 const IDENTITY_EVERY: Duration = Duration::from_secs(2);
 /// Wait after the hub refused the token or the version: only a person can help.
 const REFUSED_WAIT: Duration = Duration::from_secs(60);
 /// How long an orderly stop may go on sending.
 const LAST_WORDS: Duration = Duration::from_secs(3);
-
-/// Settings of the forwarder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Whether events are sent to a hub. Without one the ring keeps the newest.
-    pub enabled: bool,
-    /// What `agentmon-router join` wrote. Empty: `identity.json` in the state directory.
-    pub identity: PathBuf,
-    /// Most events in one batch.
-    pub batch_events: usize,
-    /// Most bytes of a batch before compression.
-    pub batch_bytes: usize,
-    /// An idle sensor reports its health this often, in seconds.
-    pub health_seconds: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        // 5,000 flow records are about 450 KB: one request a second carries a home, and a
-        // backlog goes at 100,000 events a second on a LAN.
-        Self {
-            enabled: true,
-            identity: PathBuf::new(),
-            batch_events: 5_000,
-            batch_bytes: 512 * 1024,
-            health_seconds: 30,
-        }
-    }
-}
-
-impl Config {
-    /// Whether the values make sense.
-    ///
-    /// # Errors
-    /// The key below `[forward]` and what is allowed.
-    pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        let events_max = wire::BATCH_EVENTS_MAX;
-        // Room for health and framing beside the events.
-        let bytes_max = wire::BATCH_BYTES_MAX / 2;
-        if !(1..=events_max).contains(&self.batch_events) {
-            return Err(("batch_events", format!("want 1 to {events_max}")));
-        }
-        if !(wire::EVENT_BYTES_MAX..=bytes_max).contains(&self.batch_bytes) {
-            return Err(("batch_bytes", format!("want {} to {bytes_max}", wire::EVENT_BYTES_MAX)));
-        }
-        if !(1..=3_600).contains(&self.health_seconds) {
-            return Err(("health_seconds", "want 1 to 3600".to_owned()));
-        }
-        Ok(())
-    }
-}
-
-/// What `status` says about the connection to the hub.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ForwardStatus {
-    /// The hub's URL, once joined.
-    pub url: Option<String>,
-    /// The name the hub knows this sensor by.
-    pub sensor: Option<String>,
-    /// One line: `connected`, or what is wrong and when the next attempt is.
-    pub state: String,
-    /// The last attempt worked.
-    pub connected: bool,
-    /// Seconds since the hub last acknowledged something; `None`: never.
-    pub last_ack_seconds: Option<u64>,
-}
 
 /// What the forwarder works with.
 pub struct Parts {
@@ -120,52 +55,6 @@ pub struct Parts {
     pub counters: Counters,
     /// The collectors' names and states, for the health report.
     pub collectors: Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
-}
-
-/// The forwarder as other threads see it.
-#[derive(Debug)]
-pub struct Shared {
-    target: Mutex<Target>,
-    status: Mutex<(ForwardStatus, Option<Mono>)>,
-}
-
-/// The configuration in force; a change is noticed by its number.
-#[derive(Debug)]
-struct Target {
-    config: Config,
-    generation: u64,
-}
-
-impl Shared {
-    /// `config.identity` must be a full path.
-    #[must_use]
-    pub fn new(config: Config) -> Arc<Self> {
-        let target = Mutex::new(Target { config, generation: 1 });
-        Arc::new(Self { target, status: Mutex::default() })
-    }
-
-    /// Another configuration from the next request on.
-    pub fn reconfigure(&self, config: Config) {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        if target.config != config {
-            *target = Target { config, generation: target.generation + 1 };
-        }
-    }
-
-    /// The state now.
-    #[must_use]
-    pub fn status(&self, now: Mono) -> ForwardStatus {
-        let locked = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut status, acked) = locked.clone();
-        status.last_ack_seconds = acked.map(|at| now.since(at).as_secs());
-        status
-    }
-
-    fn note(&self, change: impl FnOnce(&mut ForwardStatus, &mut Option<Mono>)) {
-        let mut locked = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let (status, acked) = &mut *locked;
-        change(status, acked);
-    }
 }
 
 /// The thread's own state.
@@ -379,13 +268,8 @@ impl Forwarder {
 
     /// Takes over a changed configuration; everything is tried again at once.
     fn take_config(&mut self) {
-        let target = self.shared.target.lock().unwrap_or_else(PoisonError::into_inner);
-        if target.generation == self.generation {
-            return;
-        }
-        self.generation = target.generation;
-        self.config = target.config.clone();
-        drop(target);
+        let Some((config, generation)) = self.shared.newer_than(self.generation) else { return };
+        (self.config, self.generation) = (config, generation);
         self.hub = None;
         self.identity_seen = None;
         self.events_max = self.config.batch_events;

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use agentmon_core::time::Clock;
 
-use super::store::{self, Store};
+use super::open::read_kept;
+use super::store::Store;
 use super::{CHECKPOINT_BYTES_MAX, CHECKPOINTS_MAX, Config, Places, RingError};
 
 /// Most set-aside files (each with its log) kept beside a ring.
@@ -53,7 +54,7 @@ pub(super) fn open_or_replace(config: &Config, clock: &dyn Clock) -> Result<Open
 /// Reads counters and checkpoints out of a broken file, as far as they go. Nothing found is
 /// trusted beyond its size: collectors check their own checkpoints.
 fn salvage(path: &Path) -> Kept {
-    let mut kept = store::read_kept(path).unwrap_or_default();
+    let mut kept = read_kept(path).unwrap_or_default();
     kept.counters.retain(|name, _| plain(name));
     kept.checkpoints.retain(|key, value| plain(key) && value.len() <= CHECKPOINT_BYTES_MAX);
     while kept.checkpoints.len() > CHECKPOINTS_MAX {

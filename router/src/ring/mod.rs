@@ -21,6 +21,8 @@
 //! Budget: about 1 MiB of page cache; 90 bytes of file per flow record.
 
 mod damage;
+mod open;
+mod sql;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -1,52 +1,37 @@
 //! The ring's SQLite file: one connection, one writer.
 //!
-//! Layout (`application_id` "agmr", `user_version` [`VERSION`]): `events(seq, data)` one
+//! Layout (`application_id` "agmr", `user_version` [`super::open::VERSION`]): `events(seq, data)` one
 //! unbroken run of numbers; `epochs(first_seq, epoch)` says to which life of the ring a
 //! number belongs; `counters` and `checkpoints` are replaced in place.
 //!
 //! Settings and why: WAL with synchronous=NORMAL (a crash of the process loses nothing, a
 //! power cut at most the last commits); locking_mode=EXCLUSIVE (no shared-memory file, and a
-//! second router is refused); wal_autocheckpoint [`WAL_PAGES`] (small log);
+//! second router is refused); wal_autocheckpoint 128 pages (small log);
 //! max_page_count at *every* opening, because SQLite does not store it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use agentmon_core::wire::{COUNTERS_MAX, EVENT_BYTES_MAX};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
+use agentmon_core::wire::EVENT_BYTES_MAX;
+use rusqlite::{Connection, Transaction, params};
 
 use super::damage::Kept;
-use super::{Peeked, Places, RingError, Totals, WAL_ROOM_BYTES};
+use super::open::{
+    CHECK_BYTES_MAX, check, connect, create_private, epochs, kept, prepare, random_epoch,
+};
+use super::sql::{
+    PAGE_BYTES, checkpoint, classify, delete_through, forget_epochs, insert_events, number, pages,
+    pages_for, pragma, set_pages_max, signed, skip_to_fit, with_totals, write_counters,
+    write_places,
+};
+use super::{Peeked, Places, RingError, Totals};
 
-/// "agmr": what `file` and SQLite show for a ring.
-const APPLICATION_ID: i64 = 0x6167_6d72;
-/// The format this program writes, and the newest it reads.
-pub(super) const VERSION: i64 = 1;
-const PAGE_BYTES: u64 = 4096;
-/// The log is copied into the file when it has this many pages (512 KiB): half of its room,
-/// the other half is for the transaction that goes beyond. Each copying waits for the disk.
-const WAL_PAGES: i64 = 128;
 /// Most events deleted in one transaction after an acknowledgement, to keep the log small.
 const DELETE_EVENTS_MAX: u64 = 2_000;
 /// How often an append that finds the file full makes twice as much room as before.
 const EVICT_ROUNDS_MAX: u32 = 6;
-/// Above this size a file is not read through at opening (about 0.2 s per 100 MiB).
-const CHECK_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// An empty ring gives its space back when it is larger than this: on tmpfs it is memory.
 const SHRINK_PAGES: u64 = 1_024;
-/// How long to wait for a predecessor that is just ending.
-const BUSY_WAIT: Duration = Duration::from_secs(2);
-
-const SCHEMA: &str = "
-    CREATE TABLE events(seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
-    CREATE TABLE epochs(first_seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL);
-    CREATE TABLE counters(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE checkpoints(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-";
 
 /// The open file and what is known of it without asking SQLite.
 pub(super) struct Store {
@@ -378,268 +363,6 @@ impl Store {
 
     fn damaged(&self, what: &str) -> RingError {
         RingError::Damaged { path: self.path.clone(), what: what.to_owned() }
-    }
-}
-
-/// The counters and checkpoints of a file that may be damaged.
-pub(super) fn read_kept(path: &Path) -> Option<Kept> {
-    let conn = connect(path).ok()?;
-    // With this SQLite also reads a file that is shorter than its header says.
-    set(&conn, "writable_schema", true).ok()?;
-    kept(&conn).ok()
-}
-
-// --- opening -------------------------------------------------------------------------------
-
-/// SQLite gives the log the mode of the file, so it is created by us: readable only by its
-/// owner, since it says who talked to whom.
-fn create_private(path: &Path) -> Result<(), RingError> {
-    let io = |what: std::io::Error| RingError::Io { path: path.to_owned(), what: what.to_string() };
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(io)?;
-    }
-    let mut options = fs::OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600).open(path).map_err(io)?;
-    Ok(())
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(BUSY_WAIT)?;
-    // Before the first read: the log's index then lives in this process's memory.
-    set(&conn, "locking_mode", "exclusive")?;
-    Ok(conn)
-}
-
-/// Refuses what is not ours, creates the tables in a new file, sets the journal up.
-fn prepare(conn: &Connection, path: &Path) -> Result<(), RingError> {
-    let fail = |error| classify(path, error);
-    let application =
-        conn.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(fail)?;
-    let version: i64 = conn.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
-    let tables: i64 =
-        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(fail)?;
-    match (application, version, tables) {
-        (APPLICATION_ID, VERSION, _) => {}
-        (APPLICATION_ID, found, _) if found > VERSION => {
-            return Err(RingError::Newer { path: path.to_owned(), found, known: VERSION });
-        }
-        (0, 0, 0) => {}
-        _ => return Err(RingError::Foreign { path: path.to_owned() }),
-    }
-    set(conn, "journal_mode", "wal").map_err(fail)?;
-    set(conn, "synchronous", "normal").map_err(fail)?;
-    set(conn, "temp_store", "memory").map_err(fail)?;
-    set(conn, "cache_size", -1024).map_err(fail)?;
-    set(conn, "wal_autocheckpoint", WAL_PAGES).map_err(fail)?;
-    let room = i64::try_from(WAL_ROOM_BYTES).unwrap_or(i64::MAX);
-    set(conn, "journal_size_limit", room).map_err(fail)?;
-    if tables == 0 {
-        let tx = conn.unchecked_transaction().map_err(fail)?;
-        tx.execute_batch(SCHEMA).map_err(fail)?;
-        set(&tx, "application_id", APPLICATION_ID).map_err(fail)?;
-        set(&tx, "user_version", VERSION).map_err(fail)?;
-        tx.commit().map_err(fail)?;
-    }
-    Ok(())
-}
-
-/// Reads the file through, unless it is too large to do that at every start.
-fn check(conn: &Connection, path: &Path) -> Result<(), RingError> {
-    let fail = |error| classify(path, error);
-    if pragma(conn, "page_count").map_err(fail)? * PAGE_BYTES > CHECK_BYTES_MAX {
-        return Ok(());
-    }
-    let verdict: String =
-        conn.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(fail)?;
-    if verdict == "ok" {
-        return Ok(());
-    }
-    // One line, printable: it quotes what it found.
-    let what = agentmon_core::name::printable(verdict.as_bytes(), 200);
-    Err(RingError::Damaged { path: path.to_owned(), what })
-}
-
-fn kept(conn: &Connection) -> rusqlite::Result<Kept> {
-    let mut kept = Kept::default();
-    let mut query = conn.prepare("SELECT name, value FROM counters LIMIT ?")?;
-    let limit = i64::try_from(COUNTERS_MAX).unwrap_or(i64::MAX);
-    for row in query.query_map([limit], |r| Ok((r.get(0)?, number(r, 1)?)))? {
-        let (name, value) = row?;
-        kept.counters.insert(name, value);
-    }
-    let mut query = conn.prepare("SELECT key, value FROM checkpoints")?;
-    for row in query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))? {
-        let (key, value) = row?;
-        kept.checkpoints.insert(key, value);
-    }
-    Ok(kept)
-}
-
-fn epochs(conn: &Connection) -> rusqlite::Result<VecDeque<(u64, u64)>> {
-    let mut query = conn.prepare("SELECT first_seq, epoch FROM epochs ORDER BY first_seq")?;
-    let rows = query.query_map([], |r| Ok((number(r, 0)?, number(r, 1)?)))?;
-    rows.collect()
-}
-
-/// 64 random bits: 2^32 openings until two are equal by chance.
-fn random_epoch(path: &Path) -> Result<u64, RingError> {
-    let mut bytes = [0; 8];
-    fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|e| RingError::Io { path: path.to_owned(), what: format!("/dev/urandom: {e}") })?;
-    Ok(u64::from_ne_bytes(bytes))
-}
-
-// --- pieces of transactions ----------------------------------------------------------------
-
-fn insert_events(tx: &Transaction<'_>, mut next: u64, events: &[&[u8]]) -> rusqlite::Result<u64> {
-    let mut insert = tx.prepare("INSERT INTO events VALUES (?, ?)")?;
-    for event in events {
-        insert.execute(params![signed(next), event])?;
-        next += 1;
-    }
-    Ok(next)
-}
-
-/// Deletes the run `first..=through`; that it was complete is checked by the way.
-fn delete_through(
-    tx: &Transaction<'_>,
-    first: u64,
-    through: u64,
-) -> rusqlite::Result<Result<(), RingError>> {
-    let deleted = tx.execute("DELETE FROM events WHERE seq <= ?", [signed(through)])?;
-    if deleted as u64 == through + 1 - first {
-        return Ok(Ok(()));
-    }
-    let path = tx.path().map(PathBuf::from).unwrap_or_default();
-    Ok(Err(RingError::Damaged { path, what: "events are missing".to_owned() }))
-}
-
-/// Forgets the lives of the ring whose last event is before `first`.
-fn forget_epochs(
-    tx: &Transaction<'_>,
-    epochs: &mut VecDeque<(u64, u64)>,
-    first: u64,
-) -> rusqlite::Result<()> {
-    let mut forgotten = false;
-    while epochs.get(1).is_some_and(|(next_life, _)| *next_life <= first) {
-        epochs.pop_front();
-        forgotten = true;
-    }
-    if let (true, Some((oldest, _))) = (forgotten, epochs.front()) {
-        tx.execute("DELETE FROM epochs WHERE first_seq < ?", [signed(*oldest)])?;
-    }
-    Ok(())
-}
-
-fn with_totals(counters: &BTreeMap<String, u64>, totals: &Totals) -> BTreeMap<String, u64> {
-    let mut all = counters.clone();
-    all.extend(totals.named().map(|(name, value)| (name.to_owned(), value)));
-    all
-}
-
-fn write_counters(
-    tx: &Transaction<'_>,
-    counters: &BTreeMap<String, u64>,
-    written: &BTreeMap<String, u64>,
-) -> rusqlite::Result<()> {
-    let mut put = tx.prepare("INSERT OR REPLACE INTO counters VALUES (?, ?)")?;
-    for (name, value) in counters.iter().take(COUNTERS_MAX) {
-        if written.get(name) != Some(value) {
-            put.execute(params![name, signed(*value)])?;
-        }
-    }
-    Ok(())
-}
-
-fn write_places(tx: &Transaction<'_>, places: &Places, written: &Places) -> rusqlite::Result<()> {
-    let mut put = tx.prepare("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)")?;
-    for (key, value) in places {
-        if written.get(key) != Some(value) {
-            put.execute(params![key, value])?;
-        }
-    }
-    Ok(())
-}
-
-// --- sizes ---------------------------------------------------------------------------------
-
-fn pages(bytes_max: u64) -> u64 {
-    bytes_max.saturating_sub(WAL_ROOM_BYTES) / PAGE_BYTES
-}
-
-/// Bytes of page an event takes: SQLite packs whole cells (payload, two varints, a 2-byte
-/// pointer) into a leaf; a cell that does not fit goes on in overflow pages of its own.
-fn cost(event: &[u8]) -> u64 {
-    const LEAF_BYTES: u64 = 4_084;
-    let cell = event.len() as u64 + 16;
-    match LEAF_BYTES.checked_div(cell) {
-        Some(per_page @ 1..) => PAGE_BYTES / per_page,
-        _ => (cell / LEAF_BYTES + 2) * PAGE_BYTES,
-    }
-}
-
-/// Pages these events take, and some for the tree above them and the small tables.
-fn pages_for(events: &[&[u8]]) -> u64 {
-    events.iter().map(|e| cost(e)).sum::<u64>() / PAGE_BYTES + 8
-}
-
-/// How many of the oldest to leave out so that the others take at most `pages_max`.
-fn skip_to_fit(events: &[&[u8]], pages_max: u64) -> usize {
-    let mut room = pages_max.saturating_sub(8) * PAGE_BYTES;
-    let kept = events.iter().rev().take_while(|event| {
-        let left = room.checked_sub(cost(event));
-        room = left.unwrap_or(0);
-        left.is_some()
-    });
-    events.len() - kept.count()
-}
-
-// --- SQLite --------------------------------------------------------------------------------
-
-fn set(conn: &Connection, name: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
-    conn.pragma_update_and_check(None, name, value, |_| Ok(())).optional().map(drop)
-}
-
-fn set_pages_max(conn: &Connection, pages: u64) -> rusqlite::Result<()> {
-    set(conn, "max_page_count", signed(pages))
-}
-
-/// Copies the log into the file and empties it.
-fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-}
-
-fn pragma(conn: &Connection, name: &str) -> rusqlite::Result<u64> {
-    conn.pragma_query_value(None, name, |row| number(row, 0))
-}
-
-/// SQLite's integers are signed; ours use all 64 bits (epochs are random).
-const fn signed(n: u64) -> i64 {
-    n.cast_signed()
-}
-
-fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    row.get::<_, i64>(column).map(i64::cast_unsigned)
-}
-
-fn classify(path: &Path, error: rusqlite::Error) -> RingError {
-    let path = path.to_owned();
-    let what = error.to_string();
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => RingError::DiskFull { path },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => RingError::InUse { path },
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            RingError::Damaged { path, what }
-        }
-        // A column of another type than we wrote, a table that is gone: not what it was.
-        None if matches!(error, rusqlite::Error::InvalidColumnType(..)) => {
-            RingError::Damaged { path, what }
-        }
-        _ if what.starts_with("no such ") => RingError::Damaged { path, what },
-        _ => RingError::Io { path, what },
     }
 }
 
