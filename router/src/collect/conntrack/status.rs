@@ -180,6 +180,6 @@ mod tests {
         says(&health, 1, 1, "ENOBUFS");
         health.buffer_bytes = 425_984;
         health.on_dump(&dump(5, 0), &Totals { events: 5, counted: true }, false);
-        says(&health, 1, 1, "rmem_max=16777216");
+        says(&health, 1, 1, "rmem_max=33554432");
     }
 }
