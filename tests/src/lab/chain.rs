@@ -97,4 +97,30 @@ impl Chain {
         let doubled = self.hub.sql(&doubled);
         assert!(doubled.is_empty(), "C3: stored more than once: {doubled:?}");
     }
+
+    /// C1: what the router accepted was acknowledged, waits, or is counted as dropped; and
+    /// what was acknowledged the hub has stored. Returns how many were dropped.
+    ///
+    /// # Panics
+    /// When it does not hold within 20 s (stretched): the two are not asked at one instant.
+    #[track_caller]
+    #[must_use]
+    pub fn conserved(&self) -> u64 {
+        eventually(20.0, "C1: conservation", || {
+            let status = self.sensor.status()?;
+            let ring = &status["ring"];
+            let number = |key: &str| ring[key].as_u64().ok_or_else(|| format!("{key} in {ring}"));
+            let reasons = ring["dropped"].as_object().ok_or_else(|| ring.to_string())?;
+            let dropped: u64 = reasons.values().filter_map(serde_json::Value::as_u64).sum();
+            let (acked, kept) = (number("acked")?, number("acked")? + number("pending")?);
+            let accepted = number("accepted")?;
+            want(accepted == kept + dropped, || format!("accepted, but not kept: {ring}"))?;
+            let stored = "SELECT coalesce(sum(events + bad), 0)::UBIGINT FROM ingest_cursor";
+            let stored = self.hub.number(stored);
+            // An event may be dropped from the ring after the hub has stored it.
+            let possible = acked..=acked + dropped;
+            want(possible.contains(&stored), || format!("the hub has {stored}; {ring}"))?;
+            Ok(dropped)
+        })
+    }
 }

@@ -25,6 +25,7 @@ fn hub_away_for_a_while() {
         chain.is_alive("back", 10.0);
         let count = surfer.stop();
         chain.has_exactly_once("away-", count, 15.0);
+        assert_eq!(chain.conserved(), 0, "C1: nothing had to be dropped");
         say(&format!("{count} names"));
     });
 }
@@ -42,6 +43,7 @@ fn hub_killed_while_it_stores() {
         }
         let count = surfer.stop();
         chain.has_exactly_once("hubkill-", count, 30.0);
+        assert_eq!(chain.conserved(), 0, "C1: nothing had to be dropped");
         chain.is_alive("healed", 10.0);
         say(&format!("{count} names"));
     });
@@ -60,6 +62,7 @@ fn router_killed_at_twenty_random_instants() {
         }
         let count = surfer.stop();
         chain.has_exactly_once("rtrkill-", count, 30.0);
+        assert_eq!(chain.conserved(), 0, "C1: nothing had to be dropped");
         chain.is_alive("healed", 10.0);
         say(&format!("{count} names"));
     });
@@ -78,6 +81,7 @@ fn reply_lost_after_the_hub_has_stored() {
         chain.line.set(Fault::None);
         let count = surfer.stop();
         chain.has_exactly_once("lost-", count, 30.0);
+        assert_eq!(chain.conserved(), 0, "C1: nothing had to be dropped");
     });
 }
 
@@ -103,6 +107,7 @@ fn line_cut_within_requests_slow_and_silent() {
         chain.line.set(Fault::None);
         let count = surfer.stop();
         chain.has_exactly_once("line-", count, 60.0);
+        assert_eq!(chain.conserved(), 0, "C1: nothing had to be dropped");
     });
 }
 
@@ -152,6 +157,7 @@ fn router_frozen_while_the_lan_surfs() {
         assert!(count > 50, "only {count} names in all that time");
         chain.sensor.proc().signal(Signal::CONT);
         chain.has_exactly_once("frozen-", count, 20.0);
+        assert_eq!(chain.conserved(), 0, "C1: nothing had to be dropped");
         chain.is_alive("thawed", 10.0);
     });
 }
@@ -171,5 +177,6 @@ fn router_dead_while_the_lan_surfs() {
         assert!(count > 20, "only {count} names in all that time");
         chain.sensor.resume();
         chain.has_exactly_once("dead-", count, 20.0);
+        assert_eq!(chain.conserved(), 0, "C1: nothing had to be dropped");
     });
 }

@@ -20,18 +20,6 @@ fn counter(chain: &Chain, name: &str) -> u64 {
     status["counters"][name].as_u64().unwrap_or(0)
 }
 
-/// C1 at the router: what it accepted was acknowledged, waits, or is counted as dropped.
-/// Returns what was dropped.
-#[track_caller]
-fn conserved(chain: &Chain) -> u64 {
-    let ring = chain.sensor.status().expect("the router answers")["ring"].clone();
-    let number = |key: &str| ring[key].as_u64().unwrap_or_else(|| panic!("{key} in {ring}"));
-    let reasons = ring["dropped"].as_object().unwrap_or_else(|| panic!("dropped in {ring}"));
-    let dropped = reasons.values().filter_map(serde_json::Value::as_u64).sum();
-    assert_eq!(number("accepted"), number("acked") + number("pending") + dropped, "C1: {ring}");
-    dropped
-}
-
 /// Different names with that prefix at the hub.
 fn names(chain: &Chain, prefix: &str) -> u64 {
     chain.hub.number(&format!("SELECT count(DISTINCT name) FROM dns WHERE name LIKE '{prefix}%'"))
@@ -71,7 +59,7 @@ fn ring_full_while_the_hub_is_away() {
         chain.is_alive("healed", 40.0);
         // C1: what is not at the hub was counted. Each name is one event; others (flows of
         // the lab itself) may be among the evicted.
-        let (stored, dropped) = (names(&chain, "full-"), conserved(&chain));
+        let (stored, dropped) = (names(&chain, "full-"), chain.conserved());
         say(&format!("{LOGGED} logged, {stored} stored, {dropped} dropped"));
         assert!(stored > 1_000, "nearly everything is gone: {stored}");
         assert!(stored + dropped >= LOGGED, "C1: {stored} + {dropped} of {LOGGED}");
@@ -104,7 +92,7 @@ fn routers_disk_full() {
         chain.is_alive("room", 40.0);
         let count = surfer.stop();
         let logged = eventually(20.0, "C1: what is missing was counted", || {
-            let (stored, dropped) = (names(&chain, "diskfull-"), conserved(&chain));
+            let (stored, dropped) = (names(&chain, "diskfull-"), chain.conserved());
             want(stored + dropped >= count, || format!("{stored} + {dropped} of {count}"))
                 .map(|()| format!("{count} asked, {stored} stored, {dropped} dropped"))
         });
