@@ -59,6 +59,7 @@ pub(super) fn run(
         if session.events.wait(wait)? {
             let read = session.drain()?;
             session.deliver()?;
+            session.show_life();
             if read < BUSY_DATAGRAMS {
                 std::thread::sleep(Duration::from_millis(config.nap_ms));
             }
@@ -224,6 +225,13 @@ impl<'a> Session<'a> {
 
     fn is_excluded(&self, raw: &Raw) -> bool {
         !self.config.loopback && (is_loopback(raw.orig.src) || is_loopback(raw.orig.dst))
+    }
+
+    /// Does not wait for the next dump to say that events have begun.
+    fn show_life(&mut self) {
+        if self.health.on_life(&self.totals) {
+            self.context.state.set(self.health.line(self.tracker.open()));
+        }
     }
 
     /// The kernel could not queue events for us: ask for a dump soon, not too often.

@@ -61,6 +61,14 @@ impl Health {
         }
     }
 
+    /// The first event after a dump that showed nothing: connections are tracked after all.
+    /// True when that is news.
+    pub(super) fn on_life(&mut self, totals: &Totals) -> bool {
+        let news = !self.ever_seen && totals.events > 0;
+        self.ever_seen |= news;
+        news
+    }
+
     /// Whether dumps have to stand in for events.
     pub(super) const fn is_polling(&self) -> bool {
         self.silent >= SILENT_DUMPS
@@ -116,7 +124,7 @@ impl Health {
                 self.wanted_bytes
             );
         }
-        format!("ok: {open} flows open")
+        format!("ok: open flows: {open}")
     }
 }
 
@@ -144,6 +152,11 @@ mod tests {
         let mut health = health();
         health.on_dump(&dump(0, 0), &Totals::default(), false);
         says(&health, 1, 1, "no firewall rule");
+        // Until the first event.
+        assert!(!health.on_life(&Totals::default()));
+        let alive = Totals { events: 1, counted: false };
+        assert!(health.on_life(&alive) && !health.on_life(&alive));
+        says(&health, 1, 1, "ok: ");
     }
 
     #[test]
@@ -160,7 +173,7 @@ mod tests {
         says(&health, 1, 2, "offload");
         says(&health, 1, 0, "nf_conntrack_events=1");
         health.on_dump(&dump(14, 0), &Totals { events: 1, counted: true }, false);
-        says(&health, 1, 2, "ok: 3 flows");
+        says(&health, 1, 2, "ok: open flows: 3");
     }
 
     #[test]
