@@ -53,12 +53,15 @@ pub struct Logged<'a> {
 /// Kernel stamps further than this from the time of reading are of a clock that was set
 /// since; the queue is never that long.
 const STAMP_AGE_MAX: Duration = Duration::from_secs(60);
+/// Longest turn of reading.
+const TURN_MAX: Duration = Duration::from_secs(1);
 
 impl Logged<'_> {
     /// When the packet passed, where the kernel says so and it fits the time of reading.
     #[must_use]
     pub fn time_near(&self, read: Timestamp) -> Option<Timestamp> {
-        self.time.filter(|t| *t <= read && read.since(*t) <= STAMP_AGE_MAX)
+        // A packet may pass between the look at the clock and the reading of the queue.
+        self.time.filter(|t| t.since(read) <= TURN_MAX && read.since(*t) <= STAMP_AGE_MAX)
     }
 }
 

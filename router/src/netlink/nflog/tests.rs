@@ -90,6 +90,21 @@ fn a_datagram_is_taken_apart_and_rubbish_counted() {
 }
 
 #[test]
+fn a_stamp_is_believed_near_the_time_of_reading() {
+    let logged = Logged { time: Some(Timestamp::from_secs(1_000)), ..Logged::default() };
+    let check = |read: f64, believed| {
+        let read = Timestamp::EPOCH.plus(Duration::from_secs_f64(read));
+        assert_eq!(logged.time_near(read).is_some(), believed, "{read}");
+    };
+    check(1_000.02, true);
+    // It passed after the turn had begun.
+    check(999.99, true);
+    // The clock was set since.
+    check(998.0, false);
+    check(1_061.0, false);
+}
+
+#[test]
 fn the_kernels_list_says_which_groups_are_read() {
     // /proc/net/netfilter/nfnetlink_log while two programs read groups 5 and 6.
     let list = "    5   4242     0 2    96     10  1\n    6   4243     0 2   512     10  1\n";
