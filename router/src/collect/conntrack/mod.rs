@@ -78,8 +78,7 @@ impl Default for Config {
             resync_seconds: 10,
             nap_ms: 20,
             // 52,000 events: the kernel's garbage collector and a dump of a large table end
-            // tens of thousands of flows at once, and on a machine without a free core the
-            // queue was seen to reach 46,000 in a burst of a million flows.
+            // tens of thousands of flows at once.
             buffer_bytes: 32 * 1024 * 1024,
         }
     }

@@ -44,6 +44,15 @@ const STAMP_DATAGRAMS: usize = 64;
 const WAIT_MAX: Duration = Duration::from_millis(250);
 /// While a dump is under way, events are drained at least this often.
 const DUMP_DRAIN_EVERY: Duration = Duration::from_millis(5);
+/// A table larger than this is left to the kernel's own garbage collector first, which ends
+/// expired flows in slices of 10 ms: a dump ends them all in one call, faster than anybody
+/// can read their DESTROYs. The event buffer holds 52,000.
+const DUMP_ENTRIES_CALM: u64 = 32_768;
+/// But at most so many times the usual pause between dumps: live counters must not stop.
+/// The collector's scan comes within 60 s (`GC_SCAN_INTERVAL_MAX`, nf_conntrack_core.c).
+const DUMP_POSTPONED_PAUSES: u32 = 5;
+/// How often a postponed dump is thought over.
+const DUMP_ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Opens, dumps, and reads until asked to stop.
 pub(super) fn run(
@@ -64,7 +73,7 @@ pub(super) fn run(
                 std::thread::sleep(Duration::from_millis(config.nap_ms));
             }
         }
-        if context.clock.mono() >= session.next_dump {
+        if context.clock.mono() >= session.next_dump && !session.postpone_dump() {
             session.dump()?;
         }
     }
@@ -97,6 +106,7 @@ struct Counts {
     new: Counter,
     destroyed: Counter,
     dumps: Counter,
+    dumps_postponed: Counter,
     dump_entries: Counter,
     enobufs: Counter,
     decode_errors: Counter,
@@ -115,6 +125,7 @@ impl Counts {
             new: counter("new"),
             destroyed: counter("destroyed"),
             dumps: counter("dumps"),
+            dumps_postponed: counter("dumps_postponed"),
             dump_entries: counter("dump_entries"),
             enobufs: counter("enobufs"),
             decode_errors: counter("decode_errors"),
@@ -125,6 +136,13 @@ impl Counts {
             clock_jumps: counter("clock_jumps"),
         }
     }
+}
+
+/// Entries in this namespace's connection table, expired ones that nobody ended yet
+/// included; `None` where the kernel does not say.
+fn entries_in_table() -> Option<u64> {
+    let path = Path::new(SYSCTL_FOLDER).join("nf_conntrack_count");
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 impl<'a> Session<'a> {
@@ -242,6 +260,21 @@ impl<'a> Session<'a> {
     }
 
     /// Reads the whole connection table.
+    /// Whether a dump that is due waits for the kernel's garbage collector.
+    fn postpone_dump(&mut self) -> bool {
+        let now = self.context.clock.mono();
+        let pause = self.health.pause(self.config);
+        let entries = entries_in_table();
+        let wait = entries.is_some_and(|n| n > DUMP_ENTRIES_CALM)
+            && !self.health.is_polling()
+            && now.since(self.last_dump) < pause * DUMP_POSTPONED_PAUSES;
+        if wait {
+            self.next_dump = now.plus(DUMP_ASK_AGAIN);
+            self.counts.dumps_postponed.inc();
+        }
+        wait
+    }
+
     fn dump(&mut self) -> anyhow::Result<()> {
         let now = self.now();
         self.tracker.observe(now);
