@@ -22,8 +22,9 @@ use crate::demo;
 
 /// A day that ended this long ago is history; a new one is made.
 const FRESH: Duration = Duration::from_secs(6 * 3_600);
-/// The pipeline has nothing left when the ring has not grown for so long.
-const QUIET: Duration = Duration::from_millis(600);
+/// The pipeline has nothing left when the ring has not grown for so long: it commits what it
+/// has at the latest a second after the first event, and the machine may be busy.
+const QUIET: Duration = Duration::from_millis(2_500);
 
 /// Commands that show what is in the day, and what each shows.
 pub(crate) const TO_TRY: [(&str, &str); 8] = [
