@@ -3,6 +3,8 @@
 
 #[path = "lab/alerts.rs"]
 mod alerts;
+#[path = "lab/devices.rs"]
+mod devices;
 #[path = "lab/faults.rs"]
 mod faults;
 #[path = "lab/flows.rs"]

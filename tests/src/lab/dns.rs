@@ -12,7 +12,7 @@ use agentmon_core::event::Answer;
 use super::proc::Proc;
 use super::wait::eventually;
 use super::world::{RTR_LAN, WAN};
-use super::{World, need, netns};
+use super::{World, dhcp, need, netns};
 
 /// Record types asked for.
 pub const A: u16 = 1;
@@ -39,13 +39,14 @@ pub fn internet(world: &World, zones: &[(&str, &str)]) -> Proc {
     dnsmasq(world, "wan", "internet-dns", &conf)
 }
 
-/// The router's resolver. Its query log is [`resolver_log`].
+/// The router's resolver, which hands out addresses too. Its query log is [`resolver_log`].
 #[must_use]
 pub fn resolver(world: &World) -> Proc {
     let log = resolver_log(world);
     let conf = format!(
-        "listen-address={RTR_LAN}\nserver={WAN}\nlog-queries=extra\nlog-facility={}\n",
-        log.display()
+        "listen-address={RTR_LAN}\nserver={WAN}\nlog-queries=extra\nlog-facility={}\n{}",
+        log.display(),
+        dhcp::server_settings(world)
     );
     dnsmasq(world, "rtr", "resolver", &conf)
 }

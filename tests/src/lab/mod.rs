@@ -4,6 +4,7 @@
 //!   lan  192.168.77.2 (.21-.29)  --+
 //!   tv   192.168.77.3 (.31-.39)  --+-- br-lan 192.168.77.1  rtr  203.0.113.1 -- wan 203.0.113.2
 //!   hub  192.168.77.10, .11      --+                                            198.51.100.0/24
+//!   more by World::plug_in       --+   (DHCP hands out .100 to .149)
 //! ```
 //!
 //! One test = one [`world::World`] in mount, network and process namespaces of its own: tests
@@ -15,6 +16,7 @@
 
 pub mod chain;
 pub mod conntrack;
+pub mod dhcp;
 pub mod dns;
 pub mod hub;
 pub mod need;

@@ -1,4 +1,4 @@
-//! What the lab needs of the machine: root, and four tools. Missing things are named in one
+//! What the lab needs of the machine: root, and a few tools. Missing things are named in one
 //! loud line; with `AGENTMON_REQUIRE_LAB=1` they fail the test instead of leaving it out.
 
 use std::io::Write as _;
@@ -6,12 +6,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Tool and Debian package.
-const TOOLS: [(&str, &str); 5] = [
+const TOOLS: [(&str, &str); 6] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("nft", "nftables"),
     ("conntrack", "conntrack"),
     ("dnsmasq", "dnsmasq-base"),
+    ("udhcpc", "udhcpc"),
 ];
 
 /// Everything that is missing, in words; empty when the lab can run.

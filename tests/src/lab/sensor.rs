@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use super::dhcp::leases;
 use super::dns::resolver_log;
 use super::hub::Hub;
 use super::proc::{Proc, command, output};
@@ -152,8 +153,11 @@ fn base_settings(world: &World, state: &Path) -> String {
         "state_dir = \"{}\"\n\
          collect.dnsmasq_log.enabled = true\n\
          collect.dnsmasq_log.paths = [\"{}\"]\n\
-         collect.dnsmasq_log.from_start = true\n",
+         collect.dnsmasq_log.from_start = true\n\
+         collect.leases.paths = [\"{}\"]\n\
+         collect.leases.poll_ms = 300\n",
         state.display(),
-        resolver_log(world).display()
+        resolver_log(world).display(),
+        leases(world).display()
     )
 }

@@ -223,6 +223,27 @@ impl World {
         }
     }
 
+    /// One more device on the LAN's switch: a host of its own, link up, without an address.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn plug_in(&self, host: &str) {
+        sh("ip", &["netns", "add", host]);
+        ip(host, "link set lo up");
+        ip("rtr", &format!("link add port-{host} type veth peer name eth0 netns {host}"));
+        ip("rtr", &format!("link set port-{host} master br-lan up"));
+        ip(host, "link set eth0 up");
+    }
+
+    /// Gives a host an address of the LAN by hand, and the router as its way out.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn set_address(&self, host: &str, address: &str) {
+        ip(host, &format!("addr add {address}/24 dev eth0"));
+        ip(host, &format!("route add default via {RTR_LAN}"));
+    }
+
     /// As on a router, but flows end within seconds.
     fn set_kernel(&self) {
         for (name, value) in [
