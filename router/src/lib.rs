@@ -27,4 +27,5 @@ pub mod sys;
 pub mod tail;
 #[cfg(test)]
 mod testhub;
+pub mod ubus;
 pub mod wake;

@@ -1,0 +1,52 @@
+//! The object `agentmon` on the bus: its methods, their arguments, and the shape of the
+//! answers. The LuCI page and scripts build on this; fields are added, not renamed.
+//!
+//! All times are milliseconds since 1970 (a router's clock may stand in 1970 until NTP has
+//! set it), all ages and spans say their unit in the name. Integers are 64-bit, scores are
+//! doubles from 0 to 1. A field that is not known is left out. Texts are printable ASCII;
+//! anything else in them stands as `\xNN`. Severities: `info`, `low`, `medium`, `high`,
+//! `critical`.
+//!
+//! ```text
+//! status {}
+//!   version, sensor (absent until joined), epoch (text), started, now, uptime_seconds
+//!   hub         {state: "connected" | "trying" | "not_joined" | "off", detail, url, last_ack,
+//!                backlog_events, backlog_bytes, error}
+//!   collectors  as `collectors`
+//!   ring        {events, bytes, bytes_max, accepted, acked, evicted, path, snapshot}
+//!   drops       [{reason, count}]          since the start, largest first
+//!   events_per_s            [60 numbers]   mean of 5 s each, newest last
+//!   events_per_s_step_ms    5000
+//!   top_talkers [{device, ip, mac, name, bytes, flows}]   the 10 with most bytes
+//!   top_talkers_seconds     600            over this time
+//!   alerts      {open, high}               not acknowledged; of those high or critical
+//!   kernel      {ok, checked, problems: [{what, detail, mend}]}
+//!   ubus        {state, detail}
+//!   config      {loaded, error}            the last reload, and why it was refused
+//!   resources   {rss_bytes, cpu_ms, threads}
+//! collectors {}  and  sensors {}
+//!   collectors  [{name, state: "ok" | "starting" | "problem" | "done" | "off", detail,
+//!                 events, last_event}]
+//! alerts {limit: 50, since: 0, severity: "info", rule, device, open}
+//!   alerts      [{id, time, first, count, severity, score, rule, subject, device, ip, mac,
+//!                 title, why, evidence: ["key: value"], acked, note}]     newest first
+//!   total       how many the filter matches; evicted: how many old ones were forgotten
+//! ack {id, note}                          acked: true; unknown id: status 4 (not found)
+//! flows {limit: 50, device}
+//!   flows       [{id, time, start, duration_ms, device, src, src_port, dst, dst_port, proto,
+//!                 name, bytes_in, bytes_out, state: "open" | "closed"}]    newest first
+//! devices {limit: 256}
+//!   devices     [{device, mac, name, ips: [], first_seen, last_seen, queries, blocked, flows,
+//!                 bytes, bytes_in, bytes_out, alerts}]                     last seen first
+//! score {name}
+//!   name, verdict: "nothing" | severity, score, findings: [{rule, severity, score, why,
+//!   evidence: ["key: value"]}]
+//! reload {}                               reloading: true; see status.config for the end
+//!
+//! event agentmon.alert {id, time, severity, score, rule, subject, device, title, why}
+//! ```
+//!
+//! `device` is what a person calls it: its name, else its MAC, else its address. As an
+//! argument it matches name, MAC or address. `limit` is at most 200. An alert folds all
+//! findings of one rule, subject and device; it opens again when its severity rises above
+//! what had been acknowledged. `severity` as an argument means: at least.
