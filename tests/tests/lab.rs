@@ -11,6 +11,8 @@ mod faults;
 mod flows;
 #[path = "lab/ground.rs"]
 mod ground;
+#[path = "lab/http.rs"]
+mod http;
 #[path = "lab/names.rs"]
 mod names;
 #[path = "lab/reload.rs"]

@@ -220,7 +220,9 @@ impl Forwarder {
             tracing::info!("connected to {}", self.url());
         }
         self.backoff.reset();
-        self.events_max = self.config.batch_events.min(self.events_max.saturating_mul(2));
+        // By an eighth: after a 413 most attempts should fit, not every other.
+        let grown = self.events_max.saturating_add(self.events_max / 8 + 1);
+        self.events_max = self.config.batch_events.min(grown);
         self.next_health = now.plus(Duration::from_secs(self.config.health_seconds));
         self.shared.note(|status, acked| {
             "connected".clone_into(&mut status.state);
@@ -236,9 +238,11 @@ impl Forwarder {
                 self.events_max = (sent / 2).max(1);
                 return;
             }
+            // At the pace of failures: something before the hub that finds everything too
+            // large must not empty the ring.
             Refusal::TooLarge if sent == 1 => {
                 self.drop_oversized(batch);
-                return;
+                self.backoff.after_failure()
             }
             Refusal::Token(_) | Refusal::Version(_) => self.backoff.about(REFUSED_WAIT),
             Refusal::Busy { after: Some(after), .. } => {

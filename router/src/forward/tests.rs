@@ -274,11 +274,32 @@ fn too_large_batches_are_halved_and_a_hopeless_event_dropped_alone() {
     });
     let mut bench = Bench::joined(&hub);
     bench.append(100);
+    let pause = bench.settle();
+    assert_eq!((bench.ring.status().acked, pause > Duration::ZERO), (7, true));
+    bench.clock.advance(pause);
     bench.settle();
     let status = bench.ring.status();
     assert_eq!((status.acked, status.pending), (99, 0));
     assert_eq!(status.dropped["refused"], 1);
     assert!(status.conserves());
+}
+
+#[test]
+fn something_that_finds_everything_too_large_does_not_empty_the_ring() {
+    let hub = TestHub::start(|_| Say::status(413));
+    let mut bench = Bench::joined(&hub);
+    bench.append(1_000);
+    let mut waited = Duration::ZERO;
+    while waited < Duration::from_secs(3_600) {
+        let pause = bench.settle();
+        waited += pause;
+        bench.clock.advance(pause);
+    }
+    let status = bench.ring.status();
+    // About two a minute, once the waits have grown.
+    assert!((60..=400).contains(&status.dropped["refused"]), "{:?}", status.dropped);
+    assert!(status.conserves());
+    assert!(hub.asked().len() < 450, "{} requests in an hour", hub.asked().len());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::front::Front;
 use super::hub::{Hub, PORT};
 use super::proc::Proc;
 use super::proxy::TcpProxy;
@@ -20,6 +21,9 @@ pub const ZONES: [(&str, &str); 6] = [
     ("cdn.example", "198.51.100.70"),
 ];
 
+/// Port of the reverse proxy before the hub.
+const FRONT_PORT: u16 = 8788;
+
 /// Everything running.
 #[derive(Debug)]
 pub struct Chain {
@@ -29,6 +33,8 @@ pub struct Chain {
     pub sensor: Sensor,
     /// The line between them.
     pub line: TcpProxy,
+    /// What stands before the hub, if the test wants it.
+    pub front: Option<Front>,
     /// dnsmasq on the router.
     pub resolver: Proc,
     _internet: Proc,
@@ -44,25 +50,33 @@ impl Chain {
     /// More settings (TOML) for router and hub.
     #[must_use]
     pub fn start_with(world: &World, router: &str, hub: &str) -> Self {
-        Self::start_all(world, router, &world.file("hub"), hub)
+        Self::start_all(world, router, &world.file("hub"), hub, false)
+    }
+
+    /// With a reverse proxy before the hub.
+    #[must_use]
+    pub fn start_behind_front(world: &World, router: &str) -> Self {
+        Self::start_all(world, router, &world.file("hub"), "", true)
     }
 
     /// With the hub's data in a folder of the caller's.
     #[must_use]
     pub fn start_on(world: &World, data: &Path) -> Self {
-        Self::start_all(world, "", data, "")
+        Self::start_all(world, "", data, "", false)
     }
 
-    fn start_all(world: &World, router: &str, data: &Path, hub: &str) -> Self {
+    fn start_all(world: &World, router: &str, data: &Path, hub: &str, front: bool) -> Self {
         let internet = dns::internet(world, &ZONES);
         let resolver = dns::resolver(world);
         traffic::serve_tcp("wan", 443);
         let hub = Hub::start_with(world, data, hub);
         // Where the router believes the hub to be: a proxy that passes on to the real one.
-        let at = format!("{HUB_LINE}:{PORT}");
-        let line = TcpProxy::start("hub", &at, &format!("{HUB}:{PORT}"));
+        let (at, real) = (format!("{HUB_LINE}:{PORT}"), format!("{HUB}:{PORT}"));
+        let before = format!("{HUB}:{FRONT_PORT}");
+        let front = front.then(|| Front::start("hub", &before, HUB_LINE, &real, data));
+        let line = TcpProxy::start("hub", &at, if front.is_some() { &before } else { &real });
         let sensor = Sensor::start_with(world, &hub, HUB_LINE, router);
-        let chain = Self { hub, sensor, line, resolver, _internet: internet };
+        let chain = Self { hub, sensor, line, front, resolver, _internet: internet };
         chain.is_alive("first", 20.0);
         chain
     }

@@ -18,6 +18,7 @@ pub mod chain;
 pub mod conntrack;
 pub mod dhcp;
 pub mod dns;
+pub mod front;
 pub mod hub;
 pub mod need;
 pub mod netns;

@@ -244,6 +244,14 @@ impl World {
         ip(host, &format!("route add default via {RTR_LAN}"));
     }
 
+    /// Pulls the hub's cable out of the switch, or puts it back: no side is told.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn hub_cable(&self, plugged: bool) {
+        ip("rtr", if plugged { "link set p3 up" } else { "link set p3 down" });
+    }
+
     /// As on a router, but flows end within seconds.
     fn set_kernel(&self) {
         for (name, value) in [
