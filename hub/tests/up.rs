@@ -94,6 +94,14 @@ fn a_demo_loads_answers_and_stops_in_order() {
         .filter_map(|p| Some((p.client.to_string(), p.tier0?.to_owned())))
         .collect();
     assert_eq!(told(&running), planted);
+    // Each is told once: what led up to a burst or a scan is folded into it.
+    let open = rows(&data, &["alerts", "--json", "severity:>=low"]);
+    let about_home =
+        |row: &&Value| row["client"].as_str().is_some_and(|c| c.starts_with("192.168.77."));
+    assert_eq!(open.iter().filter(about_home).count(), planted.len(), "{open:#?}");
+    let folds: u64 = open.iter().filter_map(|row| row["folds"].as_u64()).sum();
+    let folded = rows(&data, &["alerts", "--json", "status:folded"]);
+    assert!(folds > 10 && folded.len() as u64 == folds, "{folds}: {folded:#?}");
     let count = |data: &Path| {
         rows(
             data,
@@ -125,6 +133,8 @@ fn a_demo_loads_answers_and_stops_in_order() {
     // When it does not run: the same answers from the file.
     assert_eq!(told(&rows(&data, &ask)), planted);
     assert_eq!(count(&data), stored);
+    let sensors = rows(&data, &["sensors", "--json", "sensor:local"]);
+    assert_eq!((sensors.len(), &sensors[0]["pending"]), (1, &Value::from(0)), "{sensors:#?}");
 
     // Again: the day is there already and is not loaded twice.
     let again = agentmon(&data).args(["up", "--demo", "--exit-after-demo"]).output().unwrap();

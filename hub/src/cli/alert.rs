@@ -1,5 +1,7 @@
 //! `agentmon alert ID`: why, the evidence, and what happened around it.
 //!
+//! A sum (a burst, a scan) also shows the alerts folded into it.
+//!
 //! Around = the alert's client, some minutes before and after the alert's worst finding:
 //! its DNS, connections, stopped packets and other findings, a screenful of each, and the
 //! command that shows the rest.
@@ -22,12 +24,16 @@ use super::{alerts, dns, findings, firewall, flows, list, text, units, when};
 const AROUND_ROWS_MAX: u64 = 20;
 /// Findings of the alert whose evidence is shown.
 const FINDINGS_MAX: u64 = 5;
+/// Most folded alerts shown.
+const FOLDED_MAX: u64 = 20;
 
 /// Everything there is to say about one alert.
 struct Story {
     alert: Record,
     /// The findings fused into it, worst first.
     findings: Vec<Record>,
+    /// The alerts it tells besides itself, oldest first.
+    folded: Vec<Record>,
     around: Vec<Section>,
     from: Timestamp,
     to: Timestamp,
@@ -121,6 +127,11 @@ fn read(id: i64, around: Duration, context: &mut Context<'_>) -> anyhow::Result<
         findings::SELECT
     );
     let findings = list::collect(context, &names, &findings_sheet, &sql, vec![id.into()])?;
+    let sql = format!(
+        "{} WHERE folded_into = ? ORDER BY first_seen, id LIMIT {FOLDED_MAX}",
+        alerts::SELECT
+    );
+    let folded = list::collect(context, &names, &sheet, &sql, vec![id.into()])?;
     // The worst finding says when; without one (long deleted) the alert itself does.
     let row = sheet.row(&alert);
     let centre = findings.first().and_then(|f| findings_sheet.row(f).time("time"));
@@ -133,7 +144,7 @@ fn read(id: i64, around: Duration, context: &mut Context<'_>) -> anyhow::Result<
             sections.push(section(neighbour, &client, id, centre, around, &names, context)?);
         }
     }
-    Ok(Story { alert, findings, around: sections, from, to })
+    Ok(Story { alert, findings, folded, around: sections, from, to })
 }
 
 /// The records of one kind that overlap the span, the nearest first when there are many.
@@ -147,8 +158,12 @@ fn section(
     context: &mut Context<'_>,
 ) -> anyhow::Result<Section> {
     let sheet = (of.sheet)();
-    // The alert's own findings are shown above.
-    let other = if of.command == FINDINGS { "alert IS DISTINCT FROM ?" } else { "? IS NOT NULL" };
+    // The alert's own findings are shown above, and so are those folded into it.
+    let other = if of.command == FINDINGS {
+        "alert NOT IN (SELECT id FROM alerts WHERE ? IN (id, folded_into))"
+    } else {
+        "? IS NOT NULL"
+    };
     let sql = format!(
         "FROM ({} WHERE {} = ? AND time >= CAST(? AS TIMESTAMP) AND {} <= CAST(? AS TIMESTAMP) \
          AND {other} ORDER BY abs(epoch_us(time) - CAST(? AS BIGINT)) LIMIT {}) ORDER BY time",
@@ -179,6 +194,8 @@ fn as_json(story: &Story) -> Value {
     all.insert("evidence".into(), evidence.unwrap_or(Value::Null));
     let findings: Vec<_> = story.findings.iter().map(|f| object(&sheet, f)).collect();
     all.insert("worst_findings".into(), json!(findings));
+    let folded: Vec<_> = story.folded.iter().map(|f| object(&alerts::sheet(), f)).collect();
+    all.insert("folded_alerts".into(), json!(folded));
     let mut around = Map::new();
     around.insert("since".into(), json!(story.from.to_string()));
     around.insert("until".into(), json!(story.to.to_string()));
@@ -198,6 +215,7 @@ fn print(story: &Story, id: i64, context: &mut Context<'_>) -> anyhow::Result<()
     let row = sheet.row(&story.alert);
     head(context.out, &row, &look)?;
     evidence(context.out, story, &look)?;
+    folded(context.out, story, &row, &look)?;
     let client = row.text("client");
     for section in &story.around {
         around(context, section, story, client)?;
@@ -230,6 +248,8 @@ fn head(out: &mut dyn Write, row: &Row<'_>, look: &Look) -> anyhow::Result<()> {
     fact("mac", row.text("mac"))?;
     fact("first", &time("first_seen").unwrap_or_default())?;
     fact("last", &format!("{} ({times})", time("last_seen").unwrap_or_default()))?;
+    let into = row.number("folded_into").map(|id| format!("told by alert {id}"));
+    fact("folded", &into.unwrap_or_default())?;
     let status = match (row.text("status"), time("acked_at"), row.text("ack_note")) {
         (status, Some(at), "") => format!("{status} {at}"),
         (status, Some(at), note) => format!("{status} {at}: {note}"),
@@ -253,6 +273,26 @@ fn evidence(out: &mut dyn Write, story: &Story, look: &Look) -> anyhow::Result<(
             }
         }
         other => writeln!(out, "  {}", text::safe(&other.to_string()))?,
+    }
+    Ok(())
+}
+
+/// The alerts this one tells too.
+fn folded(out: &mut dyn Write, story: &Story, row: &Row<'_>, look: &Look) -> anyhow::Result<()> {
+    let all = row.number("folds").unwrap_or_default();
+    if all == 0 {
+        return Ok(());
+    }
+    writeln!(out, "\nFolded into it: {}", units::plural(all, "alert", "alerts"))?;
+    let sheet = alerts::sheet();
+    for alert in story.folded.iter().map(|record| sheet.row(record)) {
+        let time = alert.time("first_seen").map(|t| when::short(t, look.now, &look.zone));
+        let (id, severity) = (alert.plain("id").text, alert.plain("severity").text);
+        let why = alert.plain("why").text;
+        writeln!(out, "  {}  {severity:<8}  {why}  (alert {id})", time.unwrap_or_default())?;
+    }
+    if all > story.folded.len() as u64 {
+        writeln!(out, "  the first {}; all: agentmon alerts status:folded", story.folded.len())?;
     }
     Ok(())
 }

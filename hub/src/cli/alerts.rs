@@ -6,6 +6,7 @@ use super::context::{Context, Exit, Look};
 use super::filter::Key;
 use super::list::{self, Wanted};
 use super::sheet::{Cell, Column, Kind, Paint, Row, Sheet};
+use super::units;
 
 /// What filter words mean for alerts.
 const TERMS: &Terms = &[
@@ -31,9 +32,17 @@ const COLUMNS: &[Column] = &[
 ];
 
 fn why(row: &Row<'_>, _: &Look) -> Cell {
-    match row.text("status") {
-        "open" => row.plain("why"),
-        status => Cell::new(&format!("[{status}] {}", row.text("why"))).paint(Paint::Dim),
+    match (row.text("status"), row.number("folds").unwrap_or_default()) {
+        ("open", 0) => row.plain("why"),
+        ("open", folds) => {
+            let more = units::plural(folds, "alert", "alerts");
+            Cell::new(&format!("{} (sums up {more})", row.text("why")))
+        }
+        ("folded", _) => {
+            let into = row.plain("folded_into").text;
+            Cell::new(&format!("[in alert {into}] {}", row.text("why"))).paint(Paint::Dim)
+        }
+        (status, _) => Cell::new(&format!("[{status}] {}", row.text("why"))).paint(Paint::Dim),
     }
 }
 
@@ -56,6 +65,8 @@ pub(crate) fn sheet() -> Sheet {
             ("status", Kind::Plain),
             ("acked_at", Kind::Time),
             ("ack_note", Kind::Plain),
+            ("folded_into", Kind::Plain),
+            ("folds", Kind::Plain),
         ],
         COLUMNS,
     )
@@ -63,7 +74,8 @@ pub(crate) fn sheet() -> Sheet {
 
 /// Columns of [`sheet`].
 pub(crate) const SELECT: &str = "SELECT id, severity, score, rule, subject, client, mac, \
-     first_seen, last_seen, findings, why, status, acked_at, ack_note FROM alerts";
+     first_seen, last_seen, findings, why, status, acked_at, ack_note, folded_into, \
+     (SELECT count(*) FROM alerts f WHERE f.folded_into = alerts.id) FROM alerts";
 
 /// Open ones, unless `--all` or a `status:` word says otherwise.
 pub(crate) fn run(args: &AlertsArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {

@@ -12,7 +12,7 @@ use super::{text, when};
 pub(crate) const SELECT: &str = "SELECT a.id, a.last_seen, a.severity, a.rule, a.client, \
      coalesce(d.hostname, n.hostname), a.why FROM alerts a \
      LEFT JOIN devices d ON d.mac = a.mac LEFT JOIN address_names n ON n.ip = a.client \
-     WHERE a.id > ? ORDER BY a.id LIMIT ?";
+     WHERE a.id > ? AND a.status <> 'folded' ORDER BY a.id LIMIT ?";
 
 /// The line, for those of medium severity and above.
 pub(crate) fn line(row: &[Value]) -> Option<String> {

@@ -11,7 +11,8 @@ use duckdb::Connection;
 use super::StoreError;
 
 /// All migrations; the position is the version, from 1.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_base.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_base.sql"), include_str!("migrations/0002_folding.sql")];
 
 /// Newest version this program knows.
 #[must_use]
@@ -127,6 +128,24 @@ mod tests {
         assert_eq!(tables(&again), count);
         drop(again);
         assert_eq!(tables(&open_read(dir.path(), &Limits::default()).unwrap()), count);
+    }
+
+    #[test]
+    fn a_file_of_any_earlier_version_is_brought_up_to_date() {
+        for old in 1..MIGRATIONS.len() {
+            let mut connection = Connection::open_in_memory().unwrap();
+            let path = Path::new("memory");
+            apply(&mut connection, path, &MIGRATIONS[..old]).unwrap();
+            let alert = "INSERT INTO alerts (id, dedup_key, rule, subject, first_seen, last_seen,
+                 findings, score, severity, why, status) SELECT 1, 'k', 'dga', 's', now(), now(),
+                 1, 0.5, 'medium', 'w', 'open'";
+            connection.execute_batch(alert).unwrap();
+            run(&mut connection, path).unwrap();
+            assert_eq!(version(&connection, path).unwrap(), known_version());
+            let kept = "SELECT concat_ws(' ', id, status, folded_into) FROM alerts";
+            let kept: String = connection.query_row(kept, [], |row| row.get(0)).unwrap();
+            assert_eq!(kept, "1 open");
+        }
     }
 
     #[test]

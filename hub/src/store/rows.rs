@@ -305,7 +305,7 @@ rows!(
     AlertRows, "alerts" {
         id: Int64Builder, dedup_key: Text, rule: Text, subject: Text, client: Text, mac: Text,
         first_seen: Time, last_seen: Time, findings: UInt64Builder, score: Float64Builder,
-        severity: Text, why: Text, status: Text, acked_at: Time, ack_note: Text,
+        severity: Text, why: Text, status: Text, acked_at: Time, ack_note: Text, folded_into: Int64Builder,
     }
 );
 rows!(

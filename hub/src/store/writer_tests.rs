@@ -278,6 +278,37 @@ fn findings_fuse_into_one_alert() {
 }
 
 #[test]
+fn a_sum_folds_the_alerts_it_covers() {
+    let about = |s: i64, subject: &str, score: f64| {
+        let mut event = finding(s, score);
+        let Body::Finding(finding) = &mut event.body else { unreachable!() };
+        finding.subject = subject.into();
+        event
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    hub.send(1, 1, &[about(-5_000, "old.example", 0.4), about(-9, "a.example", 0.4)]);
+    hub.send(1, 3, &[about(-8, "unknown names", 0.45), about(-8, "b.example", 0.4)]);
+    hub.send(1, 5, &[about(-7, "burst", 0.7)]);
+    hub.send(1, 6, &[about(-6, "c.example", 0.4), about(-6, "a.example", 0.4)]);
+    let alerts = "SELECT string_agg(concat_ws(' ', subject, status, folded_into, findings), ', ' ORDER BY id) FROM alerts";
+    let expected = "old.example open 1, a.example folded 5 2, unknown names folded 5 1, \
+                    b.example folded 5 1, burst open 1, c.example folded 5 1";
+    assert_eq!(hub.one::<String>(alerts), expected);
+    let orphans = "SELECT count(*) FROM findings ANTI JOIN alerts a ON alert = a.id";
+    assert_eq!((hub.count("findings"), hub.one::<i64>(orphans)), (7, 0));
+    assert_eq!(hub.one::<i64>("SELECT count(DISTINCT dedup_key) FROM alerts"), 6);
+
+    // A person has seen one; it is left alone, and undoing that folds it again.
+    let mut ack = |undo| {
+        let change = |c: &_| crate::alert::acknowledge(c, 2, Some("mine"), undo, at(0));
+        assert!(hub.writer.change(change).unwrap());
+        hub.one::<String>("SELECT concat_ws(' ', status, folded_into) FROM alerts WHERE id = 2")
+    };
+    assert_eq!((ack(false), ack(true)), ("acked 5".to_owned(), "folded 5".to_owned()));
+}
+
+#[test]
 fn an_acknowledged_alert_opens_again_only_when_it_gets_worse() {
     let dir = tempfile::tempdir().unwrap();
     let mut hub = Hub::open(dir.path());

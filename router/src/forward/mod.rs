@@ -64,6 +64,8 @@ pub struct Forwarder {
     config: Config,
     generation: u64,
     hub: Option<Hub>,
+    /// The collectors' names and states, as last reported.
+    collectors: Vec<(String, String)>,
     identity_seen: Option<(SystemTime, u64)>,
     backoff: Backoff,
     /// Halved when the hub finds batches too large; grows again with success.
@@ -104,6 +106,7 @@ impl Forwarder {
             config: Config::default(),
             generation: 0,
             hub: None,
+            collectors: Vec::new(),
             identity_seen: None,
             events_max: 1,
             not_before: Mono::default(),
@@ -124,6 +127,10 @@ impl Forwarder {
         let end = self.now().plus(LAST_WORDS);
         while self.now() < end && self.is_connected() && self.has_waiting() {
             self.step();
+        }
+        // So that the hub does not show for ever what was true some seconds before.
+        if self.now() < end && self.is_connected() {
+            self.send(None);
         }
     }
 
@@ -158,8 +165,8 @@ impl Forwarder {
     }
 
     fn send(&mut self, waiting: Option<Peeked>) {
-        let Some(hub) = &self.hub else { return };
         let batch = self.batch(waiting);
+        let Some(hub) = &self.hub else { return };
         let sent = batch.events.len();
         let result = match wire::encode_batch(&batch) {
             Ok(body) => hub.client.ingest(&body).map(|ack| (ack, body.len())),
@@ -175,12 +182,16 @@ impl Forwarder {
         }
     }
 
-    fn batch(&self, waiting: Option<Peeked>) -> Batch {
+    fn batch(&mut self, waiting: Option<Peeked>) -> Batch {
         let ring = self.parts.ring.status();
         let peeked =
             waiting.unwrap_or(Peeked { epoch: ring.epoch, first_seq: 0, events: Vec::new() });
         // What still waits once the hub has taken this batch.
         let pending = ring.pending.saturating_sub(peeked.events.len() as u64);
+        // Collectors are stopped first: what they said last stands.
+        if !self.parts.stop.is_set() {
+            self.collectors = (self.parts.collectors)();
+        }
         let mut counters: Vec<_> = self.parts.counters.snapshot().into_iter().collect();
         counters.truncate(wire::COUNTERS_MAX);
         Batch {
@@ -192,7 +203,7 @@ impl Forwarder {
                 counters,
                 pending,
                 ring_bytes: ring.bytes,
-                collectors: (self.parts.collectors)(),
+                collectors: self.collectors.clone(),
             },
             sent: self.parts.clock.wall(),
         }

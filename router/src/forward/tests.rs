@@ -132,6 +132,31 @@ fn an_idle_sensor_reports_its_health() {
 }
 
 #[test]
+fn the_last_word_of_an_orderly_stop_is_how_things_stand() {
+    let hub = TestHub::start(good);
+    let mut bench = Bench::joined(&hub);
+    bench.settle();
+    bench.append(7);
+    bench.forwarder.parts.stop.stop();
+    bench.forwarder.parts.collectors = Arc::new(|| panic!("they are gone by now"));
+    bench.forwarder.run();
+    let batches: Vec<_> = hub.asked().iter().map(Asked::batch).collect();
+    assert_eq!(batches.iter().map(|b| b.events.len()).collect::<Vec<_>>(), [0, 7, 0]);
+    let last = &batches[2].health;
+    assert_eq!((last.pending, last.collectors.len()), (0, 1));
+    assert_eq!(batches[2].health.ring_bytes, bench.ring.status().bytes);
+}
+
+#[test]
+fn an_orderly_stop_without_a_hub_waits_for_nothing() {
+    let mut bench = Bench::new();
+    bench.append(7);
+    bench.forwarder.parts.stop.stop();
+    bench.forwarder.run();
+    bench.still_waiting(7);
+}
+
+#[test]
 fn only_what_was_acknowledged_is_deleted() {
     let mut first = true;
     let hub = TestHub::start(move |asked| {

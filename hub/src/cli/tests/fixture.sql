@@ -62,11 +62,13 @@ INSERT INTO findings (id, time, sensor, rule, subject, client, mac, score, sever
   (2, '2026-11-23 14:22:01', 1, 'dga', 'zzkqwvbnmxp.example', '192.168.77.12', '00:00:5e:00:53:02', 0.71, 'high', 'zzkqwvbnmxp.example looks generated and does not exist', '{"entropy":"3.46","rcode":"NXDOMAIN"}', 1),
   (3, '2026-11-23 14:25:00', 1, 'direct-ip', '198.51.100.66:4444/tcp', '192.168.77.12', '00:00:5e:00:53:02', 0.5, 'medium', 'connected to 198.51.100.66 port 4444 without asking for a name', '{"grace_s":"30"}', 2),
   (4, '2026-11-23 14:21:00', 1, 'blocklist', 'ads.example.org', '192.168.77.10', NULL, 0.3, 'low', 'ads.example.org stands on a list', '{"list":"ads"}', 3),
-  (5, '2026-11-23 14:23:00', 2, 'blocklist', chr(27) || '[2Jevil', '192.168.77.99', NULL, 0.9, 'critical', chr(27) || '[2Jevil' || chr(10) || 'second line', '{"li\u001bst":"\u001b[2J"}', 4);
+  (5, '2026-11-23 14:23:00', 2, 'blocklist', chr(27) || '[2Jevil', '192.168.77.99', NULL, 0.9, 'critical', chr(27) || '[2Jevil' || chr(10) || 'second line', '{"li\u001bst":"\u001b[2J"}', 4),
+  (6, '2026-11-23 14:21:30', 1, 'dga', 'mmbvxkqj.example', '192.168.77.12', '00:00:5e:00:53:02', 0.4, 'medium', 'asked for mmbvxkqj.example, which looks generated', '{"value":"0.95"}', 5);
 INSERT INTO alerts
-  (id, dedup_key, rule, subject, client, mac, first_seen, last_seen, findings, score, severity, why, status, acked_at, ack_note) VALUES
-  (1, 'dga|192.168.77.12|example', 'dga', 'zzkqwvbnmxp.example', '192.168.77.12', '00:00:5e:00:53:02', '2026-11-23 14:22:00', '2026-11-23 14:22:01', 2, 0.71, 'high', 'zzkqwvbnmxp.example looks generated and does not exist', 'open', NULL, NULL),
-  (2, 'direct-ip|192.168.77.12|198.51.100.66:4444/tcp', 'direct-ip', '198.51.100.66:4444/tcp', '192.168.77.12', '00:00:5e:00:53:02', '2026-11-23 14:25:00', '2026-11-23 14:25:00', 1, 0.5, 'medium', 'connected to 198.51.100.66 port 4444 without asking for a name', 'open', NULL, NULL),
-  (3, 'blocklist|192.168.77.10|ads.example.org', 'blocklist', 'ads.example.org', '192.168.77.10', NULL, '2026-11-22 14:21:00', '2026-11-23 14:21:00', 41, 0.3, 'low', 'ads.example.org stands on a list', 'acked', '2026-11-23 14:30:00', 'known, blocked'),
-  (4, 'blocklist|192.168.77.99|evil', 'blocklist', chr(27) || '[2Jevil', '192.168.77.99', NULL, '2026-11-23 14:23:00', '2026-11-23 14:23:00', 1, 0.9, 'critical', chr(27) || '[2Jevil' || chr(10) || 'second line', 'open', NULL, NULL);
+  (id, dedup_key, rule, subject, client, mac, first_seen, last_seen, findings, score, severity, why, status, acked_at, ack_note, folded_into) VALUES
+  (1, 'dga|192.168.77.12|example', 'dga', 'zzkqwvbnmxp.example', '192.168.77.12', '00:00:5e:00:53:02', '2026-11-23 14:22:00', '2026-11-23 14:22:01', 2, 0.71, 'high', 'zzkqwvbnmxp.example looks generated and does not exist', 'open', NULL, NULL, NULL),
+  (2, 'direct-ip|192.168.77.12|198.51.100.66:4444/tcp', 'direct-ip', '198.51.100.66:4444/tcp', '192.168.77.12', '00:00:5e:00:53:02', '2026-11-23 14:25:00', '2026-11-23 14:25:00', 1, 0.5, 'medium', 'connected to 198.51.100.66 port 4444 without asking for a name', 'open', NULL, NULL, NULL),
+  (3, 'blocklist|192.168.77.10|ads.example.org', 'blocklist', 'ads.example.org', '192.168.77.10', NULL, '2026-11-22 14:21:00', '2026-11-23 14:21:00', 41, 0.3, 'low', 'ads.example.org stands on a list', 'acked', '2026-11-23 14:30:00', 'known, blocked', NULL),
+  (4, 'blocklist|192.168.77.99|evil', 'blocklist', chr(27) || '[2Jevil', '192.168.77.99', NULL, '2026-11-23 14:23:00', '2026-11-23 14:23:00', 1, 0.9, 'critical', chr(27) || '[2Jevil' || chr(10) || 'second line', 'open', NULL, NULL, NULL),
+  (5, 'dga|192.168.77.12|mmbvxkqj.example', 'dga', 'mmbvxkqj.example', '192.168.77.12', '00:00:5e:00:53:02', '2026-11-23 14:21:30', '2026-11-23 14:21:30', 1, 0.4, 'medium', 'asked for mmbvxkqj.example, which looks generated', 'folded', NULL, NULL, 1);
 CHECKPOINT;

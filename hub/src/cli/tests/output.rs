@@ -14,10 +14,12 @@ macro_rules! snapshots {
 snapshots! {
     alerts_table: "alerts";
     alerts_all: "alerts --all -rule:dga";
+    alerts_folded: "alerts status:folded";
     alerts_json: "alerts --json severity:>=high";
     alerts_csv: "alerts --csv --all";
     alert_one: "alert 1";
     alert_acked: "alert 3 --around 30s";
+    alert_folded: "alert 5 --around 1s";
     alert_json: "alert 2 --json --around 1m";
     dns_table: "dns -sensor:attic";
     dns_json: "dns --json client:laptop";

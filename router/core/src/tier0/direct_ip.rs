@@ -24,6 +24,7 @@ use super::clients::Clients;
 use super::locals::{Locals, within};
 use super::moment::Moment;
 use super::recent::Recent;
+use super::sum::Sum;
 use super::{ConfigError, Found, positive, score_range};
 use crate::event::{Flow, Mac};
 use crate::finding::Finding;
@@ -35,6 +36,8 @@ use crate::time::Mono;
 const PAIRS_MAX: usize = 8_192;
 /// Most verdicts waiting for the grace period.
 const PENDING_MAX: usize = 4_096;
+/// Subject of the finding about many addresses.
+const MANY_ADDRESSES: &str = "many addresses";
 /// How long what was learnt at the start is kept without being used.
 const LEARNT_KEEP: Duration = Duration::from_secs(86_400);
 
@@ -265,6 +268,11 @@ impl Detector {
     }
 }
 
+/// For [`super::sum::Sum`].
+pub(super) fn sum(subject: &str) -> Option<Sum<'_>> {
+    (subject == MANY_ADDRESSES).then_some(Sum::All)
+}
+
 fn one(pending: &Pending, config: &Config) -> Finding {
     let subject = pending.service.at(pending.dst);
     let finding = Finding {
@@ -277,7 +285,7 @@ fn one(pending: &Pending, config: &Config) -> Finding {
 
 fn several(pending: &Pending, config: &Config) -> Finding {
     let finding = Finding {
-        subject: "many addresses".into(),
+        subject: MANY_ADDRESSES.into(),
         why: format!(
             "connected to more than {} public addresses without having resolved a name for \
              them: it resolves names elsewhere (DNS over HTTPS, VPN), or it is a peer-to-peer \

@@ -22,6 +22,7 @@ use super::clients::Clients;
 use super::locals::Locals;
 use super::moment::Moment;
 use super::recent::Recent;
+use super::sum::Sum;
 use super::{ConfigError, Found, positive, score_range};
 use crate::event::{Firewall, Verdict, is_public};
 use crate::finding::Finding;
@@ -35,6 +36,11 @@ const TOLD_MAX: usize = 8_192;
 pub const TRIED_MAX: usize = 64;
 /// Most findings about single places per client and window; a scan is told as a scan.
 const SINGLES_MAX: u32 = 10;
+
+/// Subject of a finding about many addresses.
+const FAN_OUT: &str = "fan-out";
+/// How the subject of a finding about many ports of one address begins.
+const MANY_PORTS_OF: &str = "many ports of ";
 
 /// Settings of the firewall rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -252,10 +258,10 @@ impl Detector {
         };
         if addresses >= config.scan_addresses && self.told.first((client, Said::FanOut), at.steady)
         {
-            scanned("fan-out".into(), "addresses", addresses);
+            scanned(FAN_OUT.into(), "addresses", addresses);
         }
         if ports >= config.scan_ports && self.told.first((client, Said::Ports(dst)), at.steady) {
-            scanned(format!("many ports of {dst}"), "ports", ports);
+            scanned(format!("{MANY_PORTS_OF}{dst}"), "ports", ports);
         }
     }
 
@@ -309,6 +315,14 @@ impl Detector {
             ("tier0.firewall.evicted", self.told.evicted() + self.clients.evicted()),
             ("tier0.firewall.folded", self.folded),
         ]
+    }
+}
+
+/// For [`super::sum::Sum`].
+pub(super) fn sum(subject: &str) -> Option<Sum<'_>> {
+    match subject.strip_prefix(MANY_PORTS_OF) {
+        Some(address) => Some(Sum::Address(address)),
+        None => (subject == FAN_OUT).then_some(Sum::All),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod firewall;
 mod locals;
 mod moment;
 mod recent;
+pub mod sum;
 #[cfg(test)]
 mod tests;
 

@@ -30,6 +30,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::clients::Clients;
 use super::moment::Moment;
 use super::recent::Recent;
+use super::sum::Sum;
 use super::{ConfigError, Found, positive, score_range};
 use crate::event::Dns;
 use crate::finding::Finding;
@@ -44,6 +45,10 @@ pub const DOMAINS_MAX: usize = 128;
 pub const SINGLES_MAX: u32 = 5;
 /// Most (client, domain) pairs remembered as told.
 const TOLD_MAX: usize = 4_096;
+/// Subject of a finding about many domains that look generated.
+const BURST: &str = "burst";
+/// Subject of a finding about many domains that do not exist.
+const UNKNOWN_NAMES: &str = "unknown names";
 /// RFC 1035 section 4.1.1.
 const NXDOMAIN: u16 = 3;
 
@@ -296,7 +301,7 @@ impl Detector {
                 "asked for {} domains within {seconds} s that look generated; latest {}",
                 counts.suspicious, dns.name
             );
-            found.push(tell(at, dns, "burst", config.burst_score, why, counts));
+            found.push(tell(at, dns, BURST, config.burst_score, why, counts));
         }
         if counts.missing >= config.unknown_names
             && !self.told.contains(&(dns.client, Said::Burst), at.steady)
@@ -306,7 +311,7 @@ impl Detector {
                 "asked for {} domains within {seconds} s that do not exist; latest {}",
                 counts.missing, dns.name
             );
-            found.push(tell(at, dns, "unknown names", config.unknown_score, why, counts));
+            found.push(tell(at, dns, UNKNOWN_NAMES, config.unknown_score, why, counts));
         }
     }
 
@@ -345,6 +350,15 @@ impl Detector {
             ("tier0.dga.evicted", self.told.evicted() + self.clients.evicted()),
             ("tier0.dga.folded", self.folded),
         ]
+    }
+}
+
+/// For [`super::sum::Sum`]: a burst says it all, unknown names all but that.
+pub(super) fn sum(subject: &str) -> Option<Sum<'_>> {
+    match subject {
+        BURST => Some(Sum::All),
+        UNKNOWN_NAMES => Some(Sum::AllBut(BURST)),
+        _ => None,
     }
 }
 
