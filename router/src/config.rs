@@ -189,6 +189,7 @@ impl Config {
             *path = if path.as_os_str().is_empty() { dir.join(name) } else { dir.join(&*path) };
         };
         fill(&mut self.ring.path, "ring.db");
+        fill(&mut self.ring.snapshot_path, "ring.snapshot");
         fill(&mut self.forward.identity, "identity.json");
         fill(&mut self.status.socket, "status.sock");
         self

@@ -28,4 +28,5 @@ pub mod tail;
 #[cfg(test)]
 mod testhub;
 pub mod ubus;
+pub mod uci;
 pub mod wake;

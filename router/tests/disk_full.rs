@@ -56,7 +56,7 @@ fn batch(from: u64) -> Vec<Vec<u8>> {
 
 fn inside(dir: &Path) {
     let path = dir.join("ring.db");
-    let config = Config { path: path.clone(), bytes_max: RING_BYTES_MIN };
+    let config = Config { path: path.clone(), bytes_max: RING_BYTES_MIN, ..Config::default() };
     let counters = Counters::default();
     let ring = Ring::open(&config, &counters, Arc::new(SystemClock)).expect("there is room");
     ring.append(&batch(0), &[]).expect("there is room");

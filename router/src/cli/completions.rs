@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::{Io, Outcome, Result, help, shown};
 
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 16] = [
     "--config",
     "--help",
     "--json",
@@ -13,6 +13,10 @@ const OPTIONS: [&str; 12] = [
     "--offline",
     "--print-default",
     "--kernel",
+    "--uci",
+    "--out",
+    "--state",
+    "--user",
     "--rules",
     "--remove",
     "--print",

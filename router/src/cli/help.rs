@@ -16,6 +16,7 @@ Commands:
   score        what the block lists and the DGA check say about names
   check        is the configuration right, and the kernel ready?
   setup        turn on what the kernel needs; add or remove agentmon's firewall table
+  uci          for OpenWrt's init script: make the configuration of /etc/config/agentmon
   completions  completions for bash, zsh or fish
   help         this, or more about one command
 
@@ -28,7 +29,7 @@ Exit codes: 0 fine, 1 a problem was found (check, score), 2 it failed.
 Environment: AGENTMON_LOG=info,forward=debug overrides the levels of the log.
 ";
 
-const COMMANDS: [(&str, &str); 9] = [
+const COMMANDS: [(&str, &str); 10] = [
     (
         "run",
         "\
@@ -101,12 +102,13 @@ Example:
     (
         "check",
         "\
-Usage: agentmon-router check [--kernel] [--config FILE] [--print-default]
+Usage: agentmon-router check [--kernel] [--config FILE | --uci FILE] [--print-default]
 
 Reads the configuration and everything it names, changes nothing, and says what is wrong,
 with file, line and key; then what the kernel lacks, and how to mend it. Exit code 1 when
 something is wrong with the configuration.
 
+  --uci FILE       OpenWrt's settings instead: /etc/config/agentmon
   --print-default  the default configuration as TOML
   --kernel         exit code 1 also when the kernel lacks something
 
@@ -131,6 +133,29 @@ under net.netfilter, until the next boot). Changes nothing else unless asked:
 Examples:
   agentmon-router setup --rules
   agentmon-router setup --print | less
+",
+    ),
+    (
+        "uci",
+        "\
+Usage: agentmon-router uci render|setup|remove [--uci FILE] [--out DIR] [--state DIR]
+                           [--user NAME]
+
+What OpenWrt's init script needs; runs as root. Nothing of it writes to flash.
+
+  render  checks /etc/config/agentmon and makes /var/etc/agentmon/router.toml and the folders
+          the service works in; prints what changed, for the script. With mistakes it
+          changes nothing, tells all of them, and exits with 1
+  setup   puts agentmon's rules beside OpenWrt's firewall and keeps them through its reloads
+  remove  takes those rules away again
+
+  --uci FILE   other settings than /etc/config/agentmon
+  --out DIR    where generated files go (/var/etc/agentmon)
+  --state DIR  another state directory than /var/run/agentmon
+  --user NAME  whom the service's folders shall belong to
+
+Example:
+  agentmon-router uci render && agentmon-router uci setup
 ",
     ),
     (

@@ -2,7 +2,7 @@
 //!
 //! In: arguments, standard input. Out: data on standard output, talk on standard error, an
 //! exit code: 0 fine, 1 a problem was found (`check`, `score`), 2 it failed. A closed pipe
-//! is no error. Arguments are read by hand: eight commands need no library on a router.
+//! is no error. Arguments are read by hand: nine commands need no library on a router.
 
 mod args;
 mod check;
@@ -16,6 +16,7 @@ mod status;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod uci;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -90,6 +91,7 @@ fn dispatch(mut args: Args, io: &mut Io<'_>) -> Result {
         "tail" => tail::run(args, io),
         "score" => score::run(args, io),
         "join" => join::run(args, io),
+        "uci" => uci::run(args, io),
         "completions" => completions::run(args, io),
         "help" => match (args.word(), args.flag("--help")) {
             (Some(command), _) => help::command(&command, io),
@@ -110,9 +112,12 @@ fn config(args: &mut Args) -> anyhow::Result<Config> {
     })
 }
 
-/// The file that was named, else the usual one where it exists.
+/// The file that was named, else the usual one where it exists, else what OpenWrt's service
+/// was started with.
 fn config_path(given: Option<&Path>) -> Option<PathBuf> {
-    given.map(Path::to_owned).or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|p| p.exists()))
+    let made = Path::new(crate::uci::place::OUT).join(crate::uci::place::TOML_NAME);
+    let usual = [PathBuf::from(DEFAULT_PATH), made];
+    given.map(Path::to_owned).or_else(|| usual.into_iter().find(|path| path.exists()))
 }
 
 /// What a person typed, safe to print back.

@@ -7,14 +7,17 @@
 //! Invariants: probing leaves no trace; nothing is set up unless asked for; agentmon's
 //! table decides over no packet, and removing it leaves no trace.
 
+pub mod fw4;
 pub mod probe;
 pub mod rules;
 pub mod setup;
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What: `byte counts`.
     pub what: &'static str,

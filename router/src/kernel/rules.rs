@@ -48,6 +48,12 @@ pub fn table(groups: Groups) -> String {
     )
 }
 
+/// The end of the table; declared first, so that it is there to be deleted.
+#[must_use]
+pub fn no_table() -> String {
+    format!("table {TABLE}\ndelete table {TABLE}\n")
+}
+
 /// What to write into one's own firewall so that agentmon sees what it stops: the verdict
 /// stays where it is, in the user's own rules.
 #[must_use]

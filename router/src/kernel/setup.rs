@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail};
 
 use super::Check;
 use super::probe::Groups;
-use super::rules::{TABLE, table};
+use super::rules::{TABLE, no_table, table};
 use crate::collect::conntrack::timeouts::{SYSCTL_FOLDER, read_number};
 
 /// What agentmon wants, by sysctl; absent ones are not for this kernel.
@@ -34,8 +34,18 @@ pub fn switches() -> Vec<Check> {
     switches_in(Path::new(SYSCTL_FOLDER))
 }
 
+/// Sets the one that makes old connections tell their end.
+#[must_use]
+pub fn events() -> Vec<Check> {
+    set_all(Path::new(SYSCTL_FOLDER), &SWITCHES[2..])
+}
+
 fn switches_in(folder: &Path) -> Vec<Check> {
-    let set = |(what, name): (&'static str, &str)| match read_number(folder, name) {
+    set_all(folder, &SWITCHES)
+}
+
+fn set_all(folder: &Path, switches: &[(&'static str, &str)]) -> Vec<Check> {
+    let set = |&(what, name): &(&'static str, &str)| match read_number(folder, name) {
         None => Check::good(what, format!("this kernel has no {name}")),
         Some(1) => Check::good(what, format!("net.netfilter.{name} is 1 already")),
         Some(old) => match std::fs::write(folder.join(name), "1\n") {
@@ -47,7 +57,7 @@ fn switches_in(folder: &Path) -> Vec<Check> {
             ),
         },
     };
-    SWITCHES.into_iter().map(set).collect()
+    switches.iter().map(set).collect()
 }
 
 /// Installs agentmon's table, or brings it up to date.
@@ -75,14 +85,12 @@ pub fn is_installed() -> anyhow::Result<bool> {
 /// # Errors
 /// When `nft` is missing or may not.
 pub fn remove() -> anyhow::Result<()> {
-    // Declared first, so that it is there to be deleted; one transaction.
-    let text = format!("table {TABLE}\ndelete table {TABLE}\n");
-    nft(&["-f", "-"], Some(&text)).context("removing agentmon's table")?;
+    nft(&["-f", "-"], Some(&no_table())).context("removing agentmon's table")?;
     Ok(())
 }
 
 /// Runs `nft` and returns what it printed.
-fn nft(arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
+pub(super) fn nft(arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
     let mut child = Command::new("nft")
         .args(arguments)
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })

@@ -28,8 +28,11 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(SimClock::at(Timestamp::from_secs(START)));
         let counters = Counters::default();
-        let config =
-            ring::Config { path: dir.path().join("ring.db"), bytes_max: ring::RING_BYTES_MIN };
+        let config = ring::Config {
+            path: dir.path().join("ring.db"),
+            bytes_max: ring::RING_BYTES_MIN,
+            ..ring::Config::default()
+        };
         let ring = Arc::new(Ring::open(&config, &counters, clock.clone()).unwrap());
         let (outbox, inbox) = Outbox::channel();
         let (wake, shared) = (Arc::<Wake>::default(), Arc::<Shared>::default());

@@ -45,6 +45,10 @@ pub const WAL_ROOM_BYTES: u64 = 1024 * 1024;
 pub const RING_BYTES_MIN: u64 = 2 * WAL_ROOM_BYTES;
 /// Largest ring. Beyond this SQLite is the wrong tool and checking it at start takes long.
 pub const RING_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Least seconds between two snapshots: each rewrites all that waits, and flash wears.
+pub const SNAPSHOT_SECONDS_MIN: u64 = 60;
+/// Most seconds between two snapshots: a month.
+pub const SNAPSHOT_SECONDS_MAX: u64 = 31 * 86_400;
 /// Longest checkpoint value kept.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 /// Most checkpoints kept: one per collector and file.
@@ -60,11 +64,21 @@ pub struct Config {
     /// Most bytes on disk, the write-ahead log included. 32 MiB hold about 250,000 flow
     /// records: a busy home of a few hours without its hub.
     pub bytes_max: u64,
+    /// For a ring on tmpfs: how often to write what waits to `snapshot_path`, in seconds, so
+    /// that a power cut loses less. 0: never, nothing is written.
+    pub snapshot_seconds: u64,
+    /// The file for that, on flash or a disk. Empty: `ring.snapshot` in the state directory.
+    pub snapshot_path: PathBuf,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { path: PathBuf::new(), bytes_max: 32 * 1024 * 1024 }
+        Self {
+            path: PathBuf::new(),
+            bytes_max: 32 * 1024 * 1024,
+            snapshot_seconds: 0,
+            snapshot_path: PathBuf::new(),
+        }
     }
 }
 
@@ -74,10 +88,15 @@ impl Config {
     /// # Errors
     /// The key below `[ring]` and what is allowed.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        if (RING_BYTES_MIN..=RING_BYTES_MAX).contains(&self.bytes_max) {
-            return Ok(());
+        if !(RING_BYTES_MIN..=RING_BYTES_MAX).contains(&self.bytes_max) {
+            return Err(("bytes_max", format!("want {RING_BYTES_MIN} to {RING_BYTES_MAX} bytes")));
         }
-        Err(("bytes_max", format!("want {RING_BYTES_MIN} to {RING_BYTES_MAX} bytes")))
+        let (least, most) = (SNAPSHOT_SECONDS_MIN, SNAPSHOT_SECONDS_MAX);
+        if self.snapshot_seconds != 0 && !(least..=most).contains(&self.snapshot_seconds) {
+            let n = self.snapshot_seconds;
+            return Err(("snapshot_seconds", format!("want 0, or {least} to {most}, not {n}")));
+        }
+        Ok(())
     }
 }
 

@@ -42,7 +42,7 @@ fn clock() -> Arc<SimClock> {
 }
 
 fn config(path: &Path, bytes_max: u64) -> Config {
-    Config { path: path.to_owned(), bytes_max }
+    Config { path: path.to_owned(), bytes_max, ..Config::default() }
 }
 
 fn open(path: &Path, bytes_max: u64) -> (Ring, Counters) {

@@ -1,0 +1,177 @@
+//! Every setting of `/etc/config/agentmon`: the one table.
+//!
+//! In: nothing. Out: for each option its section, its form, and the key of the daemon's
+//! configuration it stands for. Reading, mistakes, the shipped file and its documentation
+//! are all checked against this table. Pure.
+//!
+//! A setting whose key is empty is for the service around the daemon; see
+//! [`Service`](super::Service).
+
+/// The form of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `1` or `0`, and UCI's other words for it.
+    Flag,
+    /// `15s`, `5m`, `24h`, `7d`.
+    Seconds,
+    /// `512K`, `32M`.
+    Bytes,
+    /// A whole number.
+    Count,
+    /// A number with a fraction.
+    Fraction,
+    /// Any text.
+    Text,
+    /// An absolute path.
+    Path,
+    /// Any number of texts (`list`).
+    Texts,
+    /// Any number of absolute paths (`list`).
+    Paths,
+    /// Any number of addresses or networks (`list`).
+    Nets,
+}
+
+/// One option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its section's name.
+    pub section: &'static str,
+    /// Its own name.
+    pub option: &'static str,
+    /// How it is written.
+    pub form: Form,
+    /// The daemon's key, `collect.conntrack.dump_seconds`; empty: not the daemon's.
+    pub key: &'static str,
+}
+
+/// Type and name of every section that exists once.
+pub const SECTIONS: [(&str, &str); 13] = [
+    ("agentmon", "main"),
+    ("ring", "ring"),
+    ("hub", "hub"),
+    ("collector", "conntrack"),
+    ("collector", "firewall"),
+    ("collector", "passive_dns"),
+    ("collector", "dnsmasq_log"),
+    ("collector", "leases"),
+    ("collector", "neighbours"),
+    ("detector", "blocklist"),
+    ("detector", "dga"),
+    ("detector", "direct_ip"),
+    ("detector", "rejects"),
+];
+
+/// Type of the sections of which there can be many: a list of names each.
+pub const LIST: &str = "list";
+
+const fn setting(
+    section: &'static str,
+    option: &'static str,
+    form: Form,
+    key: &'static str,
+) -> Setting {
+    Setting { section, option, form, key }
+}
+
+/// All options; those of the section `list` are of every section of type [`LIST`].
+pub const SETTINGS: &[Setting] = &[
+    setting("main", "enabled", Form::Flag, ""),
+    setting("main", "log_level", Form::Text, "log.level"),
+    setting("main", "nft_table", Form::Flag, ""),
+    setting("main", "log_rejects", Form::Flag, ""),
+    setting("main", "log_rejects_rate", Form::Count, ""),
+    setting("main", "enforce", Form::Flag, ""),
+    setting("main", "local_network", Form::Nets, "tier0.local"),
+    setting("ring", "path", Form::Path, "ring.path"),
+    setting("ring", "size", Form::Bytes, "ring.bytes_max"),
+    setting("ring", "snapshot_interval", Form::Seconds, "ring.snapshot_seconds"),
+    setting("ring", "snapshot_path", Form::Path, "ring.snapshot_path"),
+    setting("hub", "enabled", Form::Flag, "forward.enabled"),
+    setting("hub", "join", Form::Text, ""),
+    setting("hub", "url", Form::Text, ""),
+    setting("hub", "name", Form::Text, ""),
+    setting("hub", "token_file", Form::Path, ""),
+    setting("hub", "ca", Form::Path, ""),
+    setting("hub", "health_interval", Form::Seconds, "forward.health_seconds"),
+    setting("hub", "batch_events", Form::Count, "forward.batch_events"),
+    setting("hub", "batch_size", Form::Bytes, "forward.batch_bytes"),
+    setting("conntrack", "enabled", Form::Flag, "collect.conntrack.enabled"),
+    setting("conntrack", "dump_interval", Form::Seconds, "collect.conntrack.dump_seconds"),
+    setting("conntrack", "poll_interval", Form::Seconds, "collect.conntrack.poll_seconds"),
+    setting("conntrack", "flows_max", Form::Count, "collect.conntrack.flows_max"),
+    setting("conntrack", "loopback", Form::Flag, "collect.conntrack.loopback"),
+    setting("conntrack", "buffer", Form::Bytes, "collect.conntrack.buffer_bytes"),
+    setting("firewall", "enabled", Form::Flag, "collect.firewall.enabled"),
+    setting("firewall", "group", Form::Count, "collect.firewall.group"),
+    setting("passive_dns", "enabled", Form::Flag, "collect.passive_dns.enabled"),
+    setting("passive_dns", "group", Form::Count, "collect.passive_dns.group"),
+    setting("passive_dns", "exchanges_max", Form::Count, "collect.passive_dns.exchanges_max"),
+    setting("dnsmasq_log", "enabled", Form::Flag, "collect.dnsmasq_log.enabled"),
+    setting("dnsmasq_log", "path", Form::Paths, "collect.dnsmasq_log.paths"),
+    setting("dnsmasq_log", "timezone", Form::Text, "collect.dnsmasq_log.timezone"),
+    setting("dnsmasq_log", "from_start", Form::Flag, "collect.dnsmasq_log.from_start"),
+    setting("leases", "enabled", Form::Flag, "collect.leases.enabled"),
+    setting("leases", "path", Form::Paths, "collect.leases.paths"),
+    setting("neighbours", "enabled", Form::Flag, "collect.neighbours.enabled"),
+    setting("neighbours", "dump_interval", Form::Seconds, "collect.neighbours.dump_seconds"),
+    setting("blocklist", "enabled", Form::Flag, "tier0.blocklist.enabled"),
+    setting("blocklist", "entries_max", Form::Count, "tier0.blocklist.entries_max"),
+    setting("blocklist", "repeat", Form::Seconds, "tier0.blocklist.repeat_seconds"),
+    setting("blocklist", "allow", Form::Texts, "tier0.blocklist.allow"),
+    setting("dga", "enabled", Form::Flag, "tier0.dga.enabled"),
+    setting("dga", "suspicious", Form::Fraction, "tier0.dga.suspicious"),
+    setting("dga", "strong", Form::Fraction, "tier0.dga.strong"),
+    setting("dga", "burst", Form::Count, "tier0.dga.burst"),
+    setting("dga", "window", Form::Seconds, "tier0.dga.window_seconds"),
+    setting("dga", "repeat", Form::Seconds, "tier0.dga.repeat_seconds"),
+    setting("direct_ip", "enabled", Form::Flag, "tier0.direct_ip.enabled"),
+    setting("direct_ip", "grace", Form::Seconds, "tier0.direct_ip.grace_seconds"),
+    setting("direct_ip", "startup_grace", Form::Seconds, "tier0.direct_ip.startup_grace_seconds"),
+    setting("direct_ip", "names_keep", Form::Seconds, "tier0.names.keep_seconds"),
+    setting("direct_ip", "names_max", Form::Count, "tier0.names.entries_max"),
+    setting("direct_ip", "many", Form::Count, "tier0.direct_ip.many"),
+    setting("direct_ip", "repeat", Form::Seconds, "tier0.direct_ip.repeat_seconds"),
+    setting("direct_ip", "icmp", Form::Flag, "tier0.direct_ip.icmp"),
+    setting("direct_ip", "allow_service", Form::Texts, "tier0.direct_ip.allow_services"),
+    setting("direct_ip", "allow", Form::Nets, "tier0.direct_ip.allow"),
+    setting("direct_ip", "ignore_client", Form::Nets, "tier0.direct_ip.ignore_clients"),
+    setting("direct_ip", "resolver", Form::Nets, "tier0.direct_ip.resolvers"),
+    setting("rejects", "enabled", Form::Flag, "tier0.firewall.enabled"),
+    setting("rejects", "insist_packets", Form::Count, "tier0.firewall.insist_packets"),
+    setting("rejects", "scan_window", Form::Seconds, "tier0.firewall.scan_seconds"),
+    setting("rejects", "scan_addresses", Form::Count, "tier0.firewall.scan_addresses"),
+    setting("rejects", "scan_ports", Form::Count, "tier0.firewall.scan_ports"),
+    setting("rejects", "repeat", Form::Seconds, "tier0.firewall.repeat_seconds"),
+    setting("rejects", "inbound", Form::Flag, "tier0.firewall.inbound"),
+    setting(LIST, "enabled", Form::Flag, ""),
+    setting(LIST, "path", Form::Path, ""),
+    setting(LIST, "score", Form::Fraction, ""),
+    setting(LIST, "domain", Form::Texts, ""),
+];
+
+/// The options of a section.
+pub fn of(section: &str) -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(move |setting| setting.section == section)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_setting_has_a_section_and_stands_there_once() {
+        let names: BTreeSet<_> = SECTIONS.iter().map(|(_, name)| *name).chain([LIST]).collect();
+        assert_eq!(names.len(), SECTIONS.len() + 1, "a section's name is there once");
+        let mut seen = BTreeSet::new();
+        for setting in SETTINGS {
+            assert!(names.contains(setting.section), "{setting:?}");
+            assert!(seen.insert((setting.section, setting.option)), "{setting:?}");
+        }
+        let mut keys = BTreeSet::new();
+        for setting in SETTINGS.iter().filter(|s| !s.key.is_empty()) {
+            assert!(keys.insert(setting.key), "{setting:?}");
+        }
+    }
+}
