@@ -7,6 +7,8 @@ mod alerts;
 mod devices;
 #[path = "lab/faults.rs"]
 mod faults;
+#[path = "lab/flood.rs"]
+mod flood;
 #[path = "lab/flows.rs"]
 mod flows;
 #[path = "lab/ground.rs"]

@@ -9,9 +9,9 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use super::netns;
+use super::{netns, wait};
 
 /// Longest a read or connect may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -136,4 +136,80 @@ pub fn udp_burst(host: &str, flows: u32) {
             drop(socket.send_to(b"agentmon", (Ipv4Addr::new(198, 51, 100, last), port)));
         }
     });
+}
+
+/// A device gone wild: from one socket of `host`, questions for names that occur once
+/// (`PREFIX-0.flood.example` and so on) to the name server `to`, `rate` a second, for
+/// `seconds`. Answers are not read. Returns how many went out.
+#[must_use]
+pub fn dns_flood(
+    host: &str,
+    from: &str,
+    to: &str,
+    (rate, seconds): (u64, u64),
+) -> std::thread::JoinHandle<u64> {
+    /// Packets sent between two looks at the clock.
+    const PIECE: u64 = 50;
+    let (from, to): (IpAddr, IpAddr) =
+        (from.parse().expect("an address"), to.parse().expect("an address"));
+    netns::spawn(host, move || {
+        let socket = UdpSocket::bind((from, 0)).expect("a socket");
+        let begin = wait::now();
+        let mut sent = 0;
+        for n in 0..rate * seconds {
+            let id = u16::try_from(n % 65_536).expect("below 65,536");
+            let query = super::dns::query(id, &format!("wild-{n}.flood.example"), super::dns::A);
+            // A full device queue is part of the flood.
+            sent += u64::from(socket.send_to(&query, (to, 53)).is_ok());
+            if n % PIECE == 0 {
+                let due = Duration::from_micros(n * 1_000_000 / rate);
+                std::thread::sleep(due.saturating_sub(wait::now().since(begin)));
+            }
+        }
+        sent
+    })
+}
+
+/// Pings `to` from `host`, about ten a second, `count` in all; how many came back.
+///
+/// # Panics
+/// When no echo can be sent.
+#[must_use]
+pub fn ping(host: &str, to: &str, count: u32) -> std::thread::JoinHandle<u32> {
+    /// SOCK_RAW of socket(2), which socket2 names under a feature only.
+    const RAW: i32 = 3;
+    let to: IpAddr = to.parse().expect("an address");
+    netns::spawn(host, move || {
+        let socket =
+            Socket::new(Domain::IPV4, Type::from(RAW), Some(Protocol::ICMPV4)).expect("root");
+        socket.set_read_timeout(Some(Duration::from_secs(1))).expect("set");
+        socket.connect(&SocketAddr::new(to, 0).into()).expect("a route");
+        (0..count).map(|n| u32::from(echo(&socket, n))).sum()
+    })
+}
+
+/// One echo (RFC 792), and whether it came back within a second.
+fn echo(mut socket: &Socket, n: u32) -> bool {
+    const ID: [u8; 2] = *b"am";
+    let [_, _, sequence @ ..] = n.to_be_bytes();
+    let mut packet = [8, 0, 0, 0, ID[0], ID[1], sequence[0], sequence[1]];
+    let words = packet.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+    let sum: u32 = words.sum();
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("few words: no second carry");
+    packet[2..4].copy_from_slice(&sum.to_be_bytes());
+    wait::pause(100);
+    if socket.write(&packet).is_err() {
+        return false;
+    }
+    // The raw socket gets every ICMP packet of the host, with its IP header.
+    let mut buffer = [0; 1_500];
+    for _ in 0..100 {
+        let Ok(used) = socket.read(&mut buffer) else { return false };
+        let answer = buffer.get(20..used).unwrap_or_default();
+        let its = answer.first() == Some(&0) && answer.get(4..8) == packet.get(4..8);
+        if its {
+            return true;
+        }
+    }
+    false
 }

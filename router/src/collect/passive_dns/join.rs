@@ -7,11 +7,12 @@
 //! each; one hash look-up per message.
 //!
 //! Invariants: the same packet seen twice (on two hooks, or sent again) gives one record;
-//! when the memory is full the oldest open question leaves as `unknown`, counted. What this
+//! when the memory is full an open question leaves as `unknown`, counted: the asker's own
+//! oldest if it holds a quarter of the memory, else the oldest of all. What this
 //! machine's own resolver asks on behalf of a client is that client's exchange, not one of
 //! its own: a question of ours while a client's for the same waits gives no record.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ use agentmon_core::dns_wire::Message;
 use agentmon_core::event::{Answer, Dns, DnsStatus, Endpoint, Mac};
 use agentmon_core::time::{Mono, Timestamp};
 
+use super::order::Order;
+
+/// One client may hold this part of the open questions at the cost of others.
+const SHARE_DIVISOR: usize = 4;
 /// How long a question may stay open. Resolvers give up after 5 s (resolv.conf(5)).
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,9 +70,11 @@ struct Exchange {
 #[derive(Debug)]
 pub(super) struct Exchanges {
     map: HashMap<Key, Exchange>,
-    /// Oldest first; every key of `map` stands here once.
-    order: VecDeque<Key>,
+    /// Every key of `map` stands here once.
+    order: Order<Key>,
     max: usize,
+    /// What one client may hold before its newcomers push out its own.
+    share: usize,
     /// Unanswered questions of other machines, by what they ask for.
     waiting: HashMap<(Name, u16), u32>,
     /// Questions of ours on behalf of a client.
@@ -82,8 +89,9 @@ impl Exchanges {
     pub(super) fn new(max: usize) -> Self {
         Self {
             map: HashMap::new(),
-            order: VecDeque::new(),
+            order: Order::new(),
             max: max.max(1),
+            share: max / SHARE_DIVISOR,
             waiting: HashMap::new(),
             relayed: 0,
             crowded_out: 0,
@@ -144,7 +152,12 @@ impl Exchanges {
     }
 
     fn open(&mut self, key: Key, seen: &Seen, answered: bool) -> Option<Dns> {
-        let made_room = if self.map.len() >= self.max { self.pop() } else { None };
+        let made_room = if self.map.len() >= self.max {
+            let leaves = self.order.pop_for(key.client.ip, self.share);
+            leaves.and_then(|key| self.remove(&key))
+        } else {
+            None
+        };
         self.crowded_out += u64::from(made_room.is_some());
         let what = (key.name.clone(), key.qtype);
         let relayed = seen.own && self.waiting.contains_key(&what);
@@ -155,7 +168,7 @@ impl Exchanges {
         }
         let (asked, stamp, mac) = (seen.mono, seen.stamp, seen.mac);
         let exchange = Exchange { asked, stamp, mac, answered, relayed, waits };
-        self.order.push_back(key.clone());
+        self.order.push(key.client.ip, key.clone());
         self.map.insert(key, exchange);
         made_room
     }
@@ -170,24 +183,24 @@ impl Exchanges {
         }
     }
 
-    /// Removes the oldest; a record if it is still open.
-    fn pop(&mut self) -> Option<Dns> {
-        let key = self.order.pop_front()?;
-        let exchange = self.map.remove(&key)?;
+    /// A key that left the order leaves the map; a record if it is still open.
+    fn remove(&mut self, key: &Key) -> Option<Dns> {
+        let exchange = self.map.remove(key)?;
         if exchange.waits {
-            self.stop_waiting(&key);
+            self.stop_waiting(key);
         }
-        (!exchange.answered && !exchange.relayed).then(|| record(&key, exchange.mac))
+        (!exchange.answered && !exchange.relayed).then(|| record(key, exchange.mac))
     }
 
     /// Questions that got no answer in time.
     pub(super) fn expire(&mut self, now: Mono) -> Vec<Dns> {
         let mut late = Vec::new();
-        while let Some(exchange) = self.order.front().and_then(|key| self.map.get(key)) {
+        while let Some(exchange) = self.order.oldest().and_then(|key| self.map.get(key)) {
             if now.since(exchange.asked) < PATIENCE {
                 break;
             }
-            late.extend(self.pop().map(|dns| Dns { status: DnsStatus::Timeout, ..dns }));
+            let dns = self.order.pop_oldest().and_then(|key| self.remove(&key));
+            late.extend(dns.map(|dns| Dns { status: DnsStatus::Timeout, ..dns }));
         }
         late
     }
@@ -319,7 +332,7 @@ mod tests {
         let late = open.expire(seen(5_000).mono);
         assert_eq!((late.len(), late[0].status, late[0].rcode), (1, DnsStatus::Timeout, None));
         assert_eq!(open.expire(seen(8_000).mono).len(), 1);
-        assert!(open.map.is_empty() && open.order.is_empty());
+        assert!(open.map.is_empty() && open.order.len() == 0);
     }
 
     #[test]
@@ -386,6 +399,19 @@ mod tests {
         assert_eq!(tell(&mut open, &seen(0), query(2)), None);
         assert_eq!(tell(&mut open, &seen(0), query(3)).unwrap().status, DnsStatus::Unknown);
         assert_eq!((open.map.len(), open.order.len(), open.crowded_out), (2, 2, 1));
+    }
+
+    #[test]
+    fn a_flood_pushes_out_its_own_questions() {
+        let mut open = Exchanges::new(8);
+        assert_eq!(tell(&mut open, &seen(0), query(1)), None);
+        let wild = Endpoint::new([192, 0, 2, 66].into(), 40_000);
+        for id in 2..100 {
+            let left = tell(&mut open, &Seen { client: wild, ..seen(1) }, query(id));
+            assert!(left.is_none_or(|dns| dns.client == wild.ip));
+        }
+        let answered = tell(&mut open, &seen(2), answer(1, &[[203, 0, 113, 9]])).unwrap();
+        assert_eq!((answered.latency_us, open.crowded_out), (Some(2_000), 91));
     }
 
     proptest! {

@@ -7,10 +7,12 @@
 //! bytes -> `netlink::nflog` -> `packet` -> [`tcp`] -> `dns_wire` -> [`join`] -> delivery.
 //!
 //! Invariants: a packet seen on two hooks makes one record; lost packets are counted and
-//! told as a gap; a message that cannot be read is counted; nothing here can hold up a
+//! told as a gap, and while some are lost every client has the same share of attention; a message that cannot be read is counted; nothing here can hold up a
 //! packet.
 
 mod join;
+mod order;
+mod shares;
 mod tcp;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::counters::Counter;
 use crate::netlink::nflog::{Group, Logged, Turn};
 use crate::packet::{self, Packet, Transport};
 use join::{Exchanges, Seen};
+use shares::Shares;
 use tcp::{Segment, Streams};
 
 /// Most answers fit; of longer ones what was copied is read.
@@ -133,6 +136,7 @@ struct Reader {
     total: u64,
     packets: Counter,
     lost: Counter,
+    left_out: Counter,
     decode_errors: Counter,
     repeated: Counter,
     crowded_out: Counter,
@@ -150,6 +154,7 @@ impl Reader {
             total: 0,
             packets: counter("passive_dns.packets"),
             lost: counter("drop.passive_dns.enobufs"),
+            left_out: counter("drop.passive_dns.flood"),
             decode_errors: counter("passive_dns.decode_errors"),
             repeated: counter("passive_dns.repeated"),
             crowded_out: counter("passive_dns.crowded_out"),
@@ -170,7 +175,7 @@ impl Reader {
         let now = Moment { wall, mono, earliest: self.intact };
         let turn = group.read(|logged| self.dns.packet(logged, &now, &mut found))?;
         found.extend(self.dns.exchanges.expire(mono).into_iter().map(|dns| (wall, dns)));
-        self.count(&turn, wall);
+        self.count(&turn, wall, mono);
         if turn.packets > 0 {
             self.total += turn.packets;
             context.state.set(format!("ok: {} packets", self.total));
@@ -185,7 +190,7 @@ impl Reader {
         Ok(turn.packets)
     }
 
-    fn count(&mut self, turn: &Turn, wall: Timestamp) {
+    fn count(&mut self, turn: &Turn, wall: Timestamp, mono: Mono) {
         self.packets.add(turn.packets);
         self.lost.add(turn.lost);
         self.decode_errors.add(turn.unreadable + std::mem::take(&mut self.dns.unreadable));
@@ -193,6 +198,8 @@ impl Reader {
         self.crowded_out.add(std::mem::take(&mut self.dns.exchanges.crowded_out));
         self.relayed.add(std::mem::take(&mut self.dns.exchanges.relayed));
         self.broken_streams.add(std::mem::take(&mut self.dns.streams.broken));
+        self.dns.shares.lost(turn.lost, mono);
+        self.left_out.add(std::mem::take(&mut self.dns.shares.left_out));
         self.gaps.note(turn.lost, self.intact);
         self.intact = wall;
     }
@@ -224,6 +231,7 @@ type Found = Vec<(Timestamp, Dns)>;
 struct Listener {
     exchanges: Exchanges,
     streams: Streams,
+    shares: Shares,
     /// Packets that were no DNS.
     unreadable: u64,
 }
@@ -231,7 +239,7 @@ struct Listener {
 impl Listener {
     fn new(exchanges_max: usize) -> Self {
         let exchanges = Exchanges::new(exchanges_max);
-        Self { exchanges, streams: Streams::default(), unreadable: 0 }
+        Self { exchanges, streams: Streams::default(), shares: Shares::default(), unreadable: 0 }
     }
 
     /// One copied packet; finished exchanges go to `found`.
@@ -240,6 +248,10 @@ impl Listener {
             self.unreadable += 1;
             return;
         };
+        let client = if packet.dst.port == PORT { packet.src.ip } else { packet.dst.ip };
+        if !self.shares.admit(client, now.mono) {
+            return;
+        }
         match packet.transport {
             Transport::Udp { data } => self.message(data, &packet, logged, now, found),
             Transport::Tcp { sequence, flags, data, data_length } => {
