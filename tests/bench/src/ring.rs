@@ -83,7 +83,7 @@ fn through_ring(
     batches: &[Vec<Vec<u8>>],
     acknowledge: bool,
 ) -> anyhow::Result<Measured> {
-    let config = Config { path: path.to_owned(), bytes_max };
+    let config = Config { path: path.to_owned(), bytes_max, ..Config::default() };
     let ring = Ring::open(&config, &Counters::default(), Arc::new(SystemClock))?;
     let measured = measure(batches.iter().map(Vec::len).sum(), || {
         for batch in batches {
