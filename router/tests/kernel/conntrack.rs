@@ -2,9 +2,10 @@
 //! while they last; what happens when events are lost or do not come.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agentmon_core::event::{Flow, FlowPhase};
@@ -137,26 +138,32 @@ fn agrees_with_conntrack(timestamps: bool) {
         let listens = table.lines().any(|l| l.split_whitespace().nth(3) == Some("00000004"));
         if listens { Ok(()) } else { Err(table) }
     });
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let output = BufReader::new(oracle.0.stdout.take().expect("piped"));
+    let teller = Arc::clone(&told);
+    std::thread::spawn(move || {
+        for line in output.lines().map_while(Result::ok).filter_map(|l| parse(&l)) {
+            teller.lock().expect("nobody panicked holding it").push(line);
+        }
+    });
     let watch = Watch::start(&lab, Source::new(config()));
     let before = SystemClock.wall();
     surf(&lab);
     traffic::wait_all_ended(&lab);
     let after = SystemClock.wall();
 
-    oracle.0.kill().expect("it runs");
-    let mut text = String::new();
-    oracle.0.stdout.take().expect("piped").read_to_string(&mut text).expect("text");
-    let expected: Vec<Line> = text.lines().filter_map(parse).collect();
-    assert!(expected.len() >= 57, "the oracle saw too little: {text}");
-    let flows = eventually("every flow is told", || {
-        let flows = watch.flows(FlowPhase::End);
-        if flows.len() >= expected.len() { Ok(flows) } else { Err(format!("{}", flows.len())) }
-    });
     let sorted = |mut lines: Vec<Line>| {
         lines.sort();
         lines
     };
-    assert_eq!(sorted(flows.iter().map(line).collect()), sorted(expected));
+    let flows = eventually("the oracle and we tell the same flows, and all of them", || {
+        let expected = sorted(told.lock().expect("its reader lives").clone());
+        let flows = watch.flows(FlowPhase::End);
+        let ours = sorted(flows.iter().map(line).collect());
+        let alike = ours == expected && expected.len() >= 57;
+        if alike { Ok(flows) } else { Err(format!("{ours:#?} but {expected:#?}")) }
+    });
+    oracle.0.kill().expect("it runs");
 
     let starts: BTreeMap<u64, Flow> =
         watch.flows(FlowPhase::Start).into_iter().map(|f| (f.id, f)).collect();
