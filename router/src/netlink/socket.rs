@@ -14,7 +14,7 @@ use std::time::Duration;
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 
 use super::message::{Messages, Request, messages};
-use crate::sys;
+use crate::sys::{self, Batch};
 
 /// Receive buffer for one datagram. Dumps come in pieces of up to 32 KiB since kernel 4.4;
 /// a smaller buffer makes the kernel send smaller, more pieces or cut batches.
@@ -90,9 +90,9 @@ impl NetlinkError {
 
 /// What one read gave.
 #[derive(Debug)]
-pub enum Received<'b> {
-    /// A datagram of the kernel.
-    Data(&'b [u8]),
+pub enum Received<D> {
+    /// What the kernel sent.
+    Data(D),
     /// Nothing waiting.
     Empty,
     /// The socket buffer was full: an unknown number of messages is lost.
@@ -177,23 +177,31 @@ impl Socket {
     ///
     /// # Errors
     /// Whatever is neither "nothing there" nor "buffer overrun".
-    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<Received<'b>, NetlinkError> {
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<Received<&'b [u8]>, NetlinkError> {
         let room = buffer.len();
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
         let (length, from) = match self.inner.recv_from(&mut &mut buffer[..], flags) {
             Ok(got) => got,
-            Err(e) => {
-                return match e.raw_os_error() {
-                    Some(libc::EAGAIN | libc::EINTR) => Ok(Received::Empty),
-                    Some(libc::ENOBUFS) => Ok(Received::Overrun),
-                    _ => Err(NetlinkError::from_io("receiving from the kernel", e)),
-                };
-            }
+            Err(error) => return without_data(error),
         };
         // Port 0 is the kernel. Another process with CAP_NET_ADMIN could send to us.
         match buffer.get(..length) {
             Some(data) if from.port_number() == 0 && length <= room => Ok(Received::Data(data)),
             _ => Ok(Received::Skipped),
+        }
+    }
+
+    /// All datagrams that wait, at most a batch of small ones, with one system call.
+    ///
+    /// # Errors
+    /// Whatever is neither "nothing there" nor "buffer overrun".
+    pub fn receive_batch<'b>(
+        &self,
+        batch: &'b mut Batch,
+    ) -> Result<Received<&'b Batch>, NetlinkError> {
+        match batch.receive(self.as_fd()) {
+            Ok(()) => Ok(Received::Data(batch)),
+            Err(error) => without_data(error),
         }
     }
 
@@ -236,6 +244,15 @@ impl Socket {
             }
         }
         Ok(None)
+    }
+}
+
+/// What a read that gave nothing means.
+fn without_data<D>(error: io::Error) -> Result<Received<D>, NetlinkError> {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR) => Ok(Received::Empty),
+        Some(libc::ENOBUFS) => Ok(Received::Overrun),
+        _ => Err(NetlinkError::from_io("receiving from the kernel", error)),
     }
 }
 

@@ -29,7 +29,8 @@ use crate::collect::neighbours::Table;
 use crate::collect::{Context, DELIVERY_EVENTS_MAX, Delivery};
 use crate::counters::Counter;
 use crate::netlink::message::{Message, NLMSG_MIN_TYPE};
-use crate::netlink::{DATAGRAM_BYTES_MAX, NETFILTER, NetlinkError, Received, Socket, messages};
+use crate::netlink::{NETFILTER, NetlinkError, Received, Socket, messages};
+use crate::sys::Batch;
 
 /// `NFNLGRP_CONNTRACK_NEW` and `NFNLGRP_CONNTRACK_DESTROY`. UPDATE would be 5 to 7 more
 /// events a connection and says nothing about bytes.
@@ -38,8 +39,6 @@ const GROUPS: [u32; 2] = [1, 3];
 const DRAIN_DATAGRAMS_MAX: usize = 16_384;
 /// A drain this long leaves no time for a nap: the queue may hold only some 10,000.
 const BUSY_DATAGRAMS: usize = 2_048;
-/// Both clocks are read again after so many datagrams.
-const STAMP_DATAGRAMS: usize = 64;
 /// Longest wait, so that the wish to stop is heard.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 /// While a dump is under way, events are drained at least this often.
@@ -88,7 +87,7 @@ struct Session<'a> {
     neighbours: &'a Neighbours,
     table: Arc<Table>,
     events: Socket,
-    buffer: Vec<u8>,
+    batch: Option<Box<Batch>>,
     out: Vec<Event>,
     counts: Counts,
     health: Health,
@@ -165,7 +164,7 @@ impl<'a> Session<'a> {
             neighbours,
             table: neighbours.snapshot(),
             events,
-            buffer: vec![0; DATAGRAM_BYTES_MAX],
+            batch: None,
             out: Vec::new(),
             counts: Counts::new(context),
             health: Health::new(config, buffer_bytes),
@@ -183,31 +182,37 @@ impl<'a> Session<'a> {
 
     /// Reads events until none waits (or the turn is over); returns how many datagrams.
     fn drain(&mut self) -> anyhow::Result<usize> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let result = self.drain_into(&mut buffer);
-        self.buffer = buffer;
+        let mut batch = self.batch.take().unwrap_or_default();
+        let result = self.drain_into(&mut batch);
+        self.batch = Some(batch);
         result
     }
 
-    fn drain_into(&mut self, buffer: &mut [u8]) -> anyhow::Result<usize> {
-        let mut now = self.now();
-        self.tracker.observe(now);
+    fn drain_into(&mut self, batch: &mut Batch) -> anyhow::Result<usize> {
+        self.tracker.observe(self.now());
         self.table = self.neighbours.snapshot();
-        for read in 0..DRAIN_DATAGRAMS_MAX {
-            if read % STAMP_DATAGRAMS == STAMP_DATAGRAMS - 1 {
-                now = self.now();
-            }
-            match self.events.receive(buffer)? {
-                Received::Data(datagram) => self.on_events(datagram, now)?,
+        let mut read = 0;
+        while read < DRAIN_DATAGRAMS_MAX {
+            let now = self.now();
+            match self.events.receive_batch(batch)? {
+                Received::Data(batch) => {
+                    read += batch.len();
+                    for datagram in batch.iter() {
+                        match datagram {
+                            Some(datagram) => self.on_events(datagram, now)?,
+                            None => self.counts.decode_errors.inc(),
+                        }
+                    }
+                }
                 Received::Overrun => self.on_overrun(),
                 Received::Skipped => self.counts.decode_errors.inc(),
                 Received::Empty => {
                     self.caught_up = now.wall;
-                    return Ok(read);
+                    break;
                 }
             }
         }
-        Ok(DRAIN_DATAGRAMS_MAX)
+        Ok(read)
     }
 
     fn on_events(&mut self, datagram: &[u8], now: Now) -> anyhow::Result<()> {

@@ -1,16 +1,20 @@
-//! The few system calls that no crate of ours wraps: the one file of this crate where
-//! `unsafe` is allowed.
+//! The few system calls that no crate of ours wraps: the one folder of this crate
+//! where `unsafe` is allowed.
 //!
 //! In and out: file descriptors and plain values. Any thread. Each call is one system
 //! call; none keeps a pointer after it returns.
 
 #![allow(unsafe_code, reason = "libc calls; every block says why it is sound")]
 
+mod batch;
+
 use std::ffi::CStr;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
+
+pub use batch::Batch;
 
 /// Sets the receive buffer past `net.core.rmem_max` (needs `CAP_NET_ADMIN`), or as far as
 /// that limit allows, and returns the size the kernel now accounts with (twice the wish,
