@@ -9,6 +9,7 @@ use super::args::Args;
 use super::{Io, Outcome, Result, config};
 use crate::forward::client::{HubClient, Timeouts};
 use crate::join::{self, Join, LINE_BYTES_MAX, PREFIX};
+use crate::uci::place;
 
 pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
     let identity = config(&mut args)?.resolved().forward.identity;
@@ -35,6 +36,7 @@ pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
         writeln!(io.err, "{}: hub {version} welcomes {}", join.url, join.name)?;
     }
     join::save(&identity, &join)?;
+    place::for_service(&identity)?;
     writeln!(io.err, "joined; kept in {}", identity.display())?;
     Ok(Outcome::Fine)
 }

@@ -139,6 +139,9 @@ pub fn place(settings: &Settings, at: &Where) -> anyhow::Result<Placed> {
     if let Some(join) = &join {
         // The forwarder looks for itself whether it changed.
         identity(&config.forward.identity, join, own)?;
+    } else if let (Some(own), true) = (at.owner, config.forward.identity.exists()) {
+        // Written by root (`agentmon-router join`), read by the service.
+        give(&config.forward.identity, Some(own))?;
     }
     let toml = at.out.join(TOML_NAME);
     changed |= replace(&toml, text.as_bytes(), 0o644)?;
@@ -256,6 +259,16 @@ fn identity(path: &Path, join: &Join, own: Option<Owner>) -> anyhow::Result<()> 
         join::save(path, join)?;
     }
     give(path, own)
+}
+
+/// Lets the service read what root has just written: `agentmon-router join` on OpenWrt.
+/// Without the package's user the service runs as root.
+///
+/// # Errors
+/// When the file cannot be given away.
+pub fn for_service(path: &Path) -> anyhow::Result<()> {
+    let user = owner(OWN, Path::new("/etc/passwd")).ok();
+    give(path, user.filter(|_| me() == 0 && Path::new(OUT).is_dir()))
 }
 
 /// Makes a folder, or sees to it that the one there is fit for us.
