@@ -79,6 +79,14 @@ fn write(status: &Value, out: &mut dyn Write) -> std::io::Result<()> {
         number(&ring["accepted"]),
         number(&ring["acked"]),
     )?;
+    let learning = number(&status["tier0"]["tier0.direct_ip.learning_seconds"]);
+    if learning > 0 {
+        let left = duration(learning);
+        writeln!(
+            out,
+            "learning    for {left} more: connections by address are noted, not reported"
+        )?;
+    }
     writeln!(out, "collectors")?;
     for collector in status["collectors"].as_array().into_iter().flatten() {
         let state = collector["state"].as_str().unwrap_or("-");
@@ -125,6 +133,7 @@ mod tests {
             "ring": {"accepted": 10, "acked": 7, "pending": 2, "bytes": 8192, "capacity": 1_048_576,
                      "dropped": {"evicted": 1}},
             "collectors": [{"name": "conntrack", "state": "ok\u{1b}[31m"}],
+            "tier0": {"tier0.direct_ip.learning_seconds": 200},
             "counters": {"accepted": 10, "drop.ring.evicted": 1, "forward.failures": 0},
         });
         let mut out = Vec::new();
@@ -134,6 +143,7 @@ mod tests {
             "agentmon-router 0.1.0, up 1 d 2 h\n\
              hub         https://192.0.2.1:8743 as attic: connected (last answer 3 s ago)\n\
              ring        2 waiting, 8 of 1024 KiB (0 %); 10 accepted, 7 at the hub\n\
+             learning    for 3 min 20 s more: connections by address are noted, not reported\n\
              collectors\n\
              \x20 conntrack    ok\\x1b[31m\n\
              lost\n\

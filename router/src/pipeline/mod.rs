@@ -49,6 +49,9 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const FLUSH_URGENT: Duration = Duration::from_millis(100);
 /// Detectors that wait for something are asked this often.
 const TICK: Duration = Duration::from_secs(1);
+/// How often to look while a detector waits for its time to come: a verdict that is due is
+/// not kept for most of a second more.
+const LOOK: Duration = Duration::from_millis(250);
 /// More events than this between two ticks are a burst: memory is given back after it.
 const BURST_EVENTS: u64 = 20_000;
 /// A smaller difference between the clocks is NTP's fine tuning.
@@ -127,6 +130,7 @@ pub struct Pipeline {
     found: Vec<Found>,
     pending: Pending,
     next_tick: Mono,
+    next_look: Mono,
     /// Events at the last tick.
     counted: u64,
     burst: bool,
@@ -168,6 +172,7 @@ impl Pipeline {
         };
         Self {
             next_tick: parts.clock.mono().plus(TICK),
+            next_look: parts.clock.mono().plus(LOOK),
             parts,
             shared,
             engine: Engine::new(config, lists),
@@ -207,8 +212,9 @@ impl Pipeline {
     /// How long nothing is due.
     fn patience(&self) -> Duration {
         let now = self.parts.clock.mono();
-        let due = self.pending.due.map_or(self.next_tick, |due| due.min(self.next_tick));
-        due.since(now)
+        let look = if self.engine.is_waiting() { self.next_look } else { self.next_tick };
+        let due = self.next_tick.min(look);
+        self.pending.due.map_or(due, |flush| flush.min(due)).since(now)
     }
 
     fn drain(&mut self) {
@@ -258,18 +264,27 @@ impl Pipeline {
     fn tick_if_due(&mut self) {
         let now = self.parts.clock.mono();
         if now < self.next_tick {
+            if self.engine.is_waiting() && now >= self.next_look {
+                self.look(now);
+            }
             return;
         }
         self.next_tick = now.plus(TICK);
         self.watch_clock(now);
         self.watch_memory();
+        self.look(now);
+        let mut status: Tier0Status = self.engine.status().into_iter().collect();
+        status.insert("pipeline.addresses", self.macs.len() as u64);
+        *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// Lets detectors decide what is due.
+    fn look(&mut self, now: Mono) {
+        self.next_look = now.plus(LOOK);
         if let Some(time) = self.time.now(now) {
             self.engine.on_tick(time, &mut self.found);
             self.take_findings(now);
         }
-        let mut status: Tier0Status = self.engine.status().into_iter().collect();
-        status.insert("pipeline.addresses", self.macs.len() as u64);
-        *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
     /// After a burst the allocator holds what the queue took.

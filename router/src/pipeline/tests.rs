@@ -166,20 +166,29 @@ fn a_finding_follows_its_cause_and_does_not_wait() {
     assert_eq!(bench.counters.snapshot()["tier0.findings"], 1);
 }
 
-#[test]
-fn a_detector_that_waits_decides_in_silence() {
-    let mut bench = Bench::new();
+/// A connection that no answer explains.
+fn unexplained() -> Body {
     let mut unexplained = flow(FlowPhase::Start);
     if let Body::Flow(flow) = &mut unexplained {
         flow.dst = Endpoint::new(ip("198.51.100.77"), 4_444);
         flow.src.ip = ip("192.168.1.9");
     }
-    // A client whose DNS is seen: only then is silence telling.
+    unexplained
+}
+
+/// A client whose DNS is seen: only then is silence telling.
+fn seen() -> Body {
     let mut seen = dns("a.example");
     if let Body::Dns(dns) = &mut seen {
         dns.client = ip("192.168.1.9");
     }
-    bench.deliver(vec![seen, unexplained]);
+    seen
+}
+
+#[test]
+fn a_detector_that_waits_decides_in_silence() {
+    let mut bench = Bench::new();
+    bench.deliver(vec![seen(), unexplained()]);
     // Only monotonic time passes, and the wall clock jumps about: neither matters.
     for second in 0..120 {
         if second % 10 == 0 {
@@ -193,6 +202,30 @@ fn a_detector_that_waits_decides_in_silence() {
         .filter_map(|e| if let Body::Finding(f) = e.body { Some(f.rule) } else { None })
         .collect();
     assert_eq!(rules, ["direct-ip"]);
+}
+
+/// Three seconds of grace are three, not up to four.
+#[test]
+fn what_waits_is_decided_when_its_time_has_come() {
+    let mut bench = Bench::new();
+    let findings = |bench: &Bench| {
+        let stored = bench.stored();
+        stored.iter().filter(|e| matches!(e.body, Body::Finding(_))).count()
+    };
+    bench.deliver(vec![seen()]);
+    bench.advance(1_100);
+    assert!(bench.pipeline.patience() > LOOK);
+    bench.deliver(vec![unexplained()]);
+    for _ in 0..11 {
+        assert!(bench.pipeline.patience() <= LOOK);
+        bench.advance(250);
+    }
+    bench.advance(200);
+    assert_eq!(findings(&bench), 0);
+    bench.advance(250);
+    bench.advance(100);
+    assert_eq!(findings(&bench), 1);
+    assert!(!bench.pipeline.engine.is_waiting());
 }
 
 #[test]

@@ -19,11 +19,10 @@ const INNOCENTS: [&str; 4] = ["192.168.77.31", "192.168.77.32", "192.168.77.33",
 fn start(world: &World) -> Chain {
     let list = world.file("list.txt");
     std::fs::write(&list, "0.0.0.0 listed.example\n").expect("test folder is writable");
-    // A minute after its start a sensor reports what it sees; tests do not wait for that.
+    // Some minutes after its start a sensor reports what it sees; tests do not wait for that.
     let settings = format!(
         "tier0.blocklist.lists = [{{ name = \"lab\", path = \"{}\" }}]\n\
-         tier0.direct_ip.startup_grace_seconds = 0\n\
-         tier0.direct_ip.grace_seconds = 1\n",
+         tier0.direct_ip.startup_grace_seconds = 0\n",
         list.display()
     );
     Chain::start_with(world, &settings, "")

@@ -5,10 +5,18 @@
 //! when a client does so with many addresses (its own resolver over HTTPS, a game, a
 //! peer-to-peer program), one finding says so in place of hundreds.
 //!
-//! DNS may be seen later than the connection it explains (a log is written in blocks), so a
-//! verdict waits for `grace_seconds`. Answers from before the start are unknown, so what is
-//! connected to during `startup_grace_seconds` is learnt and not reported as long as it
-//! keeps being used. Where no DNS answer is ever seen nothing is said.
+//! An answer reaches the client before the client connects, but may reach us after the
+//! connection, so a verdict waits for `grace_seconds`. How late answers are: on the wire
+//! (passive DNS) 0.15 s at most, the kernel's batch and the reader's nap; in the resolver's
+//! log 0.5 s, since dnsmasq writes each line at once, the log is looked at five times a
+//! second and an answer ends with 0.3 s of silence; conntrack's own nap lets the connection
+//! come later too. The default is six times that, and lets the alert be at the hub within
+//! five seconds of the connection. Answers that came late and were in time are counted:
+//! where there are many, or a resolver's log comes over a network, wait longer.
+//!
+//! Answers from before the start are unknown, so what is connected to during
+//! `startup_grace_seconds` is learnt and not reported as long as it keeps being used. Where
+//! no DNS answer is ever seen nothing is said.
 //!
 //! Budget: 0.2 us per flow. Invariants: all memories bounded and counted; grace periods run
 //! in steady time; an answer explains a connection whatever the wall clock did in between.
@@ -47,9 +55,11 @@ const LEARNT_KEEP: Duration = Duration::from_secs(86_400);
 pub struct Config {
     /// Whether the rule is on.
     pub enabled: bool,
-    /// How long to wait for the DNS answer that explains a connection.
+    /// How long to wait for the DNS answer that explains a connection. 3 suits answers seen
+    /// on the wire or in a log on this machine; a log from afar may need more.
     pub grace_seconds: u64,
-    /// For so long after the start, unexplained addresses are learnt and not reported.
+    /// For so long after the start, unexplained addresses are learnt and not reported:
+    /// nobody knows what was resolved before. `status` shows how long this still takes.
     pub startup_grace_seconds: u64,
     /// The same client and address are reported once in this many seconds.
     pub repeat_seconds: u64,
@@ -74,7 +84,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             enabled: true,
-            grace_seconds: 5,
+            grace_seconds: 3,
             startup_grace_seconds: 300,
             repeat_seconds: 3_600,
             many: 20,
@@ -155,6 +165,10 @@ pub(super) struct Detector {
     told: Recent<(IpAddr, IpAddr)>,
     learnt: Recent<(IpAddr, IpAddr)>,
     many: Clients<Many>,
+    /// How much of the learning is left.
+    learning: Duration,
+    /// Connections whose answer was seen after them, but in time.
+    late: u64,
     /// Flows not judged because too many waited.
     saturated: u64,
     /// Verdicts not given because no DNS answer was ever seen.
@@ -173,6 +187,8 @@ impl Detector {
             told: Recent::new(PAIRS_MAX, Duration::from_secs(config.repeat_seconds)),
             learnt: Recent::new(PAIRS_MAX, LEARNT_KEEP),
             many: Clients::new(),
+            learning: Duration::from_secs(config.startup_grace_seconds),
+            late: 0,
             saturated: 0,
             blind: 0,
             folded: 0,
@@ -220,18 +236,24 @@ impl Detector {
     /// Judges what has waited long enough. Called after every event and tick.
     pub(super) fn decide(&mut self, at: Moment, names: &Names, found: &mut Vec<Found>) {
         // The start is the first event of any kind, not the first flow.
-        self.started.get_or_insert(at.steady);
+        let started = *self.started.get_or_insert(at.steady);
+        let learning = Duration::from_secs(self.config.startup_grace_seconds);
+        self.learning = learning.saturating_sub(at.steady.since(started));
         while self.pending.front().is_some_and(|p| p.due <= at.steady) {
             let Some(pending) = self.pending.pop_front() else { return };
             self.waiting.remove(&(pending.client, pending.dst));
             if !names.sees_answers() {
                 self.blind += 1;
-            } else if self.config.enabled
-                && !names.explains(pending.client, pending.mac, pending.dst)
-            {
+            } else if names.explains(pending.client, pending.mac, pending.dst) {
+                self.late += 1;
+            } else if self.config.enabled {
                 self.report(at, &pending, found);
             }
         }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     fn report(&mut self, at: Moment, pending: &Pending, found: &mut Vec<Found>) {
@@ -255,12 +277,17 @@ impl Detector {
         found.push(Found { time: at.time, finding });
     }
 
-    pub(super) fn status(&self) -> [(&'static str, u64); 6] {
+    pub(super) fn status(&self) -> [(&'static str, u64); 8] {
         let size = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        // Rounded up: 0 means that it is over.
+        let learning = self.learning.as_millis().div_ceil(1_000);
+        let learning = if self.config.enabled { learning } else { 0 };
         [
             ("tier0.direct_ip.blind", self.blind),
             ("tier0.direct_ip.evicted", self.told.evicted() + self.many.evicted()),
             ("tier0.direct_ip.folded", self.folded),
+            ("tier0.direct_ip.late_answers", self.late),
+            ("tier0.direct_ip.learning_seconds", u64::try_from(learning).unwrap_or(u64::MAX)),
             ("tier0.direct_ip.learnt", size(self.learnt.len())),
             ("tier0.direct_ip.pending", size(self.pending.len())),
             ("tier0.direct_ip.saturated", self.saturated),

@@ -207,6 +207,12 @@ impl Engine {
         self.made.count(found.get(before..).unwrap_or_default());
     }
 
+    /// Whether a verdict waits for its time to come, within seconds.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.direct_ip.is_waiting()
+    }
+
     fn decide(&mut self, at: Moment, found: &mut Vec<Found>) {
         self.direct_ip.decide(at, &self.names, found);
         self.firewall.decide(at, found);

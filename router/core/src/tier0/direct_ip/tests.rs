@@ -27,9 +27,9 @@ const WEB: &str = "203.0.113.9:443";
 fn an_unexplained_connection_is_told_after_the_grace_period() {
     let mut s = script();
     s.flow(0, flow("192.168.1.5", WEB));
-    s.tick(4);
+    s.tick(2);
     s.said(&[]);
-    s.tick(5);
+    s.tick(3);
     s.said(&["203.0.113.9:443/tcp"]);
     // Once an hour.
     s.flow(100, flow("192.168.1.5", WEB));
@@ -37,7 +37,7 @@ fn an_unexplained_connection_is_told_after_the_grace_period() {
     s.tick(300);
     s.said(&[]);
     s.flow(600, flow("192.168.1.6", WEB));
-    s.tick(605);
+    s.tick(603);
     s.said(&["203.0.113.9:443/tcp"]);
 }
 
@@ -50,9 +50,10 @@ fn an_answer_before_or_a_little_after_explains_it() {
     s.said(&[]);
     let mut s = script();
     s.flow(0, flow("192.168.1.5", WEB));
-    s.dns(3, dns("192.168.1.5", "a.example", &["203.0.113.9"]));
+    s.dns(2, dns("192.168.1.5", "a.example", &["203.0.113.9"]));
     s.tick(60);
     s.said(&[]);
+    assert_eq!(s.status("tier0.direct_ip.late_answers"), 1);
     // Somebody else's answer does not.
     s.flow(70, flow("192.168.1.6", WEB));
     s.tick(80);
@@ -140,9 +141,14 @@ fn without_any_dns_nothing_is_said() {
 #[test]
 fn the_start_is_for_learning() {
     let mut s = script_with(|c| c.startup_grace_seconds = 300);
+    let left = |s: &Script| s.status("tier0.direct_ip.learning_seconds");
+    assert_eq!(left(&s), 300);
     s.tick(0);
+    s.tick(180);
+    assert_eq!(left(&s), 120);
     s.flow(299, flow("192.168.1.5", WEB));
     s.flow(320, flow("192.168.1.5", WEB));
+    assert_eq!(left(&s), 0);
     s.flow(320, flow("192.168.1.5", "203.0.113.10:443"));
     s.tick(330);
     s.said(&["203.0.113.10:443/tcp"]);
@@ -188,11 +194,10 @@ fn a_clock_that_is_set_changes_nothing() {
             s.dns(t(0), dns("192.168.1.5", "a.example", &["203.0.113.9"]));
             s.flow(t(1), flow("192.168.1.5", WEB));
             s.flow(t(2), flow("192.168.1.5", "203.0.113.10:443"));
-            for step in 3..6 {
-                s.tick(t(step));
-            }
+            s.tick(t(3));
+            s.tick(t(4));
             s.said(&[]);
-            for step in 6..10 {
+            for step in 5..8 {
                 s.tick(t(step));
             }
             s.said(&["203.0.113.10:443/tcp"]);
