@@ -15,6 +15,7 @@ pub mod finding;
 pub mod name;
 pub mod names;
 pub mod service;
+pub mod suffix;
 pub mod tier0;
 pub mod time;
 pub mod wire;

@@ -114,7 +114,7 @@ impl Name {
         if self.is_reverse() {
             return None;
         }
-        psl::domain_str(&self.0)
+        crate::suffix::domain(&self.0)
     }
 
     /// The registrable domain, or the whole name where there is none.

@@ -12,6 +12,7 @@ use std::fmt;
 use super::set::{ALLOW_ALL, BUCKETS, Blocklist, LISTS_MAX, List, bucket_of, hash_of, low48};
 use super::syntax::{self, Entry};
 use crate::name::Name;
+use crate::suffix::{Kind, suffix};
 
 /// Longest line read; 255 octets of name and an address need less.
 pub const LINE_BYTES_MAX: usize = 4_096;
@@ -226,10 +227,10 @@ fn covers_strangers(name: &Name) -> bool {
     // Where the public suffix list says `*.compute-1.amazonaws.com`, every single machine
     // is a "suffix"; then any other name in its place would be one as well.
     let text = name.as_str();
-    let private = psl::suffix(text.as_bytes()).is_some_and(|s| s.typ() == Some(psl::Type::Private));
+    let private = suffix(text).is_some_and(|s| s.kind == Some(Kind::Private));
     let Some((_, parent)) = text.split_once('.').filter(|_| private) else { return true };
     let sibling = format!("no-such-label-{}.{parent}", text.len());
-    psl::suffix(sibling.as_bytes()).is_none_or(|suffix| suffix.as_bytes() != sibling.as_bytes())
+    suffix(&sibling).is_none_or(|suffix| suffix.text != sibling)
 }
 
 #[cfg(test)]

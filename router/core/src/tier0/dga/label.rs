@@ -8,9 +8,8 @@
 //!
 //! In: a name. Out: a label, a part of it. Nothing allocated.
 
-use psl::Type;
-
 use crate::name::Name;
+use crate::suffix::{Kind, suffix};
 
 /// Domains of two labels below which anybody gets a name for free: the well-known
 /// providers, sorted.
@@ -125,13 +124,12 @@ pub(super) fn chosen(name: &Name) -> Option<Chosen<'_>> {
 
 /// The domain under the part of the public suffix list that registries run.
 fn registered(text: &str) -> Option<&str> {
-    let mut suffix = psl::suffix(text.as_bytes())?;
+    let mut found = suffix(text)?;
     // A private suffix lies below a registry's: go up until that is reached.
-    while suffix.typ() == Some(Type::Private) {
-        let at = suffix.as_bytes().iter().position(|b| *b == b'.')?;
-        suffix = psl::suffix(suffix.as_bytes().get(at + 1..)?)?;
+    while found.kind == Some(Kind::Private) {
+        found = suffix(found.text.split_once('.')?.1)?;
     }
-    below(text, std::str::from_utf8(suffix.as_bytes()).ok()?)
+    below(text, found.text)
 }
 
 /// `suffix` with one more label of `text` in front.
