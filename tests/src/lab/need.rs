@@ -39,12 +39,20 @@ pub fn lab_can_run(test: &str) -> bool {
     if missing.is_empty() {
         return true;
     }
-    let line = format!("LAB TEST LEFT OUT: {test}: missing: {}", missing.join(", "));
+    leave_out("LAB", test, &missing);
+    false
+}
+
+/// Says in one loud line that a test is left out and what it lacks.
+///
+/// # Panics
+/// When `AGENTMON_REQUIRE_LAB=1` forbids leaving tests out.
+pub fn leave_out(kind: &str, test: &str, missing: &[String]) {
+    let line = format!("{kind} TEST LEFT OUT: {test}: missing: {}", missing.join(", "));
     assert!(std::env::var("AGENTMON_REQUIRE_LAB").is_ok_and(|v| v == "1").eq(&false), "{line}");
     // Straight to the descriptor: the test runner would swallow a print of a passing test.
     let written = writeln!(std::io::stderr(), "\n{line}\n");
     written.expect("standard error can be written");
-    false
 }
 
 /// Where a tool is. `/usr/sbin` is looked at too: it is not on every user's path.
