@@ -20,14 +20,32 @@ pub const LIST_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// # Errors
 /// The file that cannot be read, and why.
 pub fn load(config: &Tier0Config) -> anyhow::Result<Blocklist> {
+    let (lists, missing) = load_readable(config);
+    match missing.into_iter().next() {
+        Some(missing) => Err(missing),
+        None => Ok(lists),
+    }
+}
+
+/// Reads the lists that can be read, and says why the others cannot: a list on a disk that
+/// is not there (yet) must not keep a router from watching with the others.
+#[must_use]
+pub fn load_readable(config: &Tier0Config) -> (Blocklist, Vec<anyhow::Error>) {
     let mut builder = config.blocklist.builder();
+    let mut missing = Vec::new();
     if !config.blocklist.enabled {
-        return Ok(builder.build());
+        return (builder.build(), missing);
     }
     for list in &config.blocklist.lists {
-        let text = read(list).with_context(|| {
+        let text = match read(list).with_context(|| {
             format!("tier0.blocklist: list `{}`: {}", list.name, list.path.display())
-        })?;
+        }) {
+            Ok(text) => text,
+            Err(error) => {
+                missing.push(error);
+                continue;
+            }
+        };
         let report = builder.list(&list.name, list.score, &text);
         if report.is_clean() {
             tracing::info!("block list {report}");
@@ -35,7 +53,7 @@ pub fn load(config: &Tier0Config) -> anyhow::Result<Blocklist> {
             tracing::warn!("block list {report}");
         }
     }
-    Ok(builder.build())
+    (builder.build(), missing)
 }
 
 fn read(list: &ListConfig) -> anyhow::Result<Vec<u8>> {
@@ -66,5 +84,9 @@ mod tests {
         let lists = load(&config(&path)).unwrap();
         assert_eq!(lists.len(), 2);
         assert!(lists.lookup(&"a.bad.example".parse().unwrap()).is_some());
+        let mut both = config(&path);
+        both.blocklist.lists.push(config(&dir.path().join("gone")).blocklist.lists.remove(0));
+        let (lists, missing) = load_readable(&both);
+        assert_eq!((lists.len(), missing.len()), (2, 1), "the other one is used");
     }
 }

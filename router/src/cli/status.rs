@@ -87,6 +87,26 @@ fn write(status: &Value, out: &mut dyn Write) -> std::io::Result<()> {
             "learning    for {left} more: connections by address are noted, not reported"
         )?;
     }
+    let line =
+        |v: &Value| agentmon_core::name::printable(v.as_str().unwrap_or("-").as_bytes(), 500);
+    if ring["off"].is_string() {
+        writeln!(out, "ring        off: {}", line(&ring["off"]))?;
+    }
+    let snapshot = &status["snapshot"];
+    if snapshot.is_object() {
+        writeln!(
+            out,
+            "snapshot    {}: {}; {} events, {} KiB written since the start",
+            line(&snapshot["path"]),
+            line(&snapshot["state"]),
+            number(&snapshot["events"]),
+            number(&snapshot["bytes_written"]) / 1024,
+        )?;
+    }
+    for lack in status["lacks"].as_array().into_iter().flatten() {
+        let (what, why, mend) = (line(&lack["what"]), line(&lack["detail"]), line(&lack["mend"]));
+        writeln!(out, "LACK        {what}: {why}; mend: {mend}")?;
+    }
     writeln!(out, "collectors")?;
     for collector in status["collectors"].as_array().into_iter().flatten() {
         let state = collector["state"].as_str().unwrap_or("-");
@@ -131,7 +151,9 @@ mod tests {
             "forward": {"url": "https://192.0.2.1:8743", "sensor": "attic", "state": "connected",
                         "connected": true, "last_ack_seconds": 3},
             "ring": {"accepted": 10, "acked": 7, "pending": 2, "bytes": 8192, "capacity": 1_048_576,
-                     "dropped": {"evicted": 1}},
+                     "dropped": {"evicted": 1}, "off": "/tmp/r: no space\n"},
+            "snapshot": {"path": "/etc/s", "state": "ok", "events": 3, "bytes_written": 4096},
+            "lacks": [{"what": "rules", "detail": "off: no nft", "mend": "update"}],
             "collectors": [{"name": "conntrack", "state": "ok\u{1b}[31m"}],
             "tier0": {"tier0.direct_ip.learning_seconds": 200},
             "counters": {"accepted": 10, "drop.ring.evicted": 1, "forward.failures": 0},
@@ -144,6 +166,9 @@ mod tests {
              hub         https://192.0.2.1:8743 as attic: connected (last answer 3 s ago)\n\
              ring        2 waiting, 8 of 1024 KiB (0 %); 10 accepted, 7 at the hub\n\
              learning    for 3 min 20 s more: connections by address are noted, not reported\n\
+             ring        off: /tmp/r: no space\\x0a\n\
+             snapshot    /etc/s: ok; 3 events, 4 KiB written since the start\n\
+             LACK        rules: off: no nft; mend: update\n\
              collectors\n\
              \x20 conntrack    ok\\x1b[31m\n\
              lost\n\

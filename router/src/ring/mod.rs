@@ -22,13 +22,14 @@
 
 mod damage;
 mod open;
+pub mod snapshot;
 mod sql;
 mod store;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agentmon_core::time::Clock;
@@ -45,8 +46,6 @@ pub const WAL_ROOM_BYTES: u64 = 1024 * 1024;
 pub const RING_BYTES_MIN: u64 = 2 * WAL_ROOM_BYTES;
 /// Largest ring. Beyond this SQLite is the wrong tool and checking it at start takes long.
 pub const RING_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
-/// Least seconds between two snapshots: each rewrites all that waits, and flash wears.
-pub const SNAPSHOT_SECONDS_MIN: u64 = 60;
 /// Most seconds between two snapshots: a month.
 pub const SNAPSHOT_SECONDS_MAX: u64 = 31 * 86_400;
 /// Longest checkpoint value kept.
@@ -91,10 +90,8 @@ impl Config {
         if !(RING_BYTES_MIN..=RING_BYTES_MAX).contains(&self.bytes_max) {
             return Err(("bytes_max", format!("want {RING_BYTES_MIN} to {RING_BYTES_MAX} bytes")));
         }
-        let (least, most) = (SNAPSHOT_SECONDS_MIN, SNAPSHOT_SECONDS_MAX);
-        if self.snapshot_seconds != 0 && !(least..=most).contains(&self.snapshot_seconds) {
-            let n = self.snapshot_seconds;
-            return Err(("snapshot_seconds", format!("want 0, or {least} to {most}, not {n}")));
+        if self.snapshot_seconds > SNAPSHOT_SECONDS_MAX {
+            return Err(("snapshot_seconds", format!("want at most {SNAPSHOT_SECONDS_MAX}")));
         }
         Ok(())
     }
@@ -189,6 +186,9 @@ pub struct RingStatus {
     pub capacity: u64,
     /// The life of the ring that new events belong to.
     pub epoch: u64,
+    /// Why the file cannot be opened: events are detected on, but lost for the hub, counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub off: Option<String>,
 }
 
 impl RingStatus {
@@ -217,8 +217,11 @@ pub struct Ring {
 
 struct Inner {
     config: Config,
-    /// `None` after a failed attempt to open it again.
+    /// `None` after a failed attempt to open it, for the reason that is kept beside it.
     store: Option<Store>,
+    off: Option<String>,
+    /// What the file keeps was taken over.
+    adopted: bool,
     totals: Totals,
     /// Latest checkpoint of every collector, committed or about to be.
     checkpoints: Places,
@@ -280,6 +283,17 @@ impl Totals {
         self.evicted + self.too_large + self.disk_full + self.io + self.damaged + self.refused
     }
 
+    const fn add(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        self.acked += other.acked;
+        self.evicted += other.evicted;
+        self.too_large += other.too_large;
+        self.disk_full += other.disk_full;
+        self.io += other.io;
+        self.damaged += other.damaged;
+        self.refused += other.refused;
+    }
+
     /// Makes the account agree with what is really in the file. They differ only where a
     /// damaged one was set aside: what is missing was lost with it, and where even the
     /// counters were lost the account begins anew with what is there.
@@ -302,22 +316,66 @@ impl Ring {
         counters: &Counters,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RingError> {
-        let opened = damage::open_or_replace(config, clock.as_ref())?;
-        let mut totals = Totals::load(&opened.kept.counters);
-        totals.settle_with(opened.store.pending());
-        let others = opened.kept.counters.iter().filter(|(name, _)| !Totals::owns(name));
-        for (name, value) in others {
-            counters.counter(name).add(*value);
+        let ring = Self::closed(config, counters, clock);
+        ring.with_store(&mut ring.lock(), |_, _, _| Ok(()))?;
+        Ok(ring)
+    }
+
+    /// The same, but where the file cannot be opened for now (no space, a disk that is not
+    /// there or read-only), or must not be (another program's), goes on without: events are
+    /// counted as lost, [`RingStatus::off`] says why, and every use tries again.
+    ///
+    /// # Errors
+    /// [`RingError::InUse`]: two routers of one ring would send everything twice.
+    pub fn open_or_wait(
+        config: &Config,
+        counters: &Counters,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, RingError> {
+        let ring = Self::closed(config, counters, clock);
+        match ring.with_store(&mut ring.lock(), |_, _, _| Ok(())) {
+            Err(error @ RingError::InUse { .. }) => return Err(error),
+            Err(error) => tracing::error!("{error}; going on without the ring, trying again"),
+            Ok(()) => {}
         }
-        publish(counters, &Totals::default(), &totals);
-        counters.counter("ring.damaged_files").add(u64::from(opened.replaced));
+        Ok(ring)
+    }
+
+    fn closed(config: &Config, counters: &Counters, clock: Arc<dyn Clock>) -> Self {
         let inner = Inner {
             config: config.clone(),
-            store: Some(opened.store),
-            totals,
-            checkpoints: opened.kept.checkpoints,
+            store: None,
+            off: None,
+            adopted: false,
+            totals: Totals::default(),
+            checkpoints: Places::default(),
         };
-        Ok(Self { inner: Mutex::new(inner), counters: counters.clone(), clock })
+        // There from the start, so that `status` shows a zero.
+        counters.counter("ring.damaged_files").add(0);
+        Self { inner: Mutex::new(inner), counters: counters.clone(), clock }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.lock().config.path.clone()
+    }
+
+    /// Writes a compact copy to a new file, unless `known` says what the copy would; `None`
+    /// then. An empty ring is not copied.
+    fn copy_to(&self, to: &Path, known: Option<Mark>) -> Result<Option<Mark>, RingError> {
+        let mut inner = self.lock();
+        self.with_store(&mut inner, |store, totals, _| {
+            store.settle(totals)?;
+            let mark = store.mark();
+            if Some(mark) == known {
+                return Ok(None);
+            }
+            if mark.events() > 0 {
+                store.copy_to(to)?;
+            }
+            Ok(Some(mark))
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -426,6 +484,7 @@ impl Ring {
             bytes: store.map_or(0, Store::bytes),
             capacity: store.map_or(0, Store::capacity),
             epoch: store.map_or(0, Store::epoch),
+            off: inner.off.clone().filter(|_| store.is_none()),
         }
     }
 
@@ -454,19 +513,56 @@ impl Ring {
         inner: &mut Inner,
         work: &impl Fn(&mut Store, &mut Totals, &Places) -> Result<T, RingError>,
     ) -> Result<T, RingError> {
-        let Inner { config, store, totals, checkpoints } = inner;
+        let Inner { config, store, off, adopted, totals, checkpoints } = inner;
         let before = *totals;
         let open = match store {
             Some(open) => open,
-            None => {
-                let open = damage::open_or_replace(config, self.clock.as_ref())?.store;
-                totals.settle_with(open.pending());
-                store.insert(open)
-            }
+            None => match damage::open_or_replace(config, self.clock.as_ref()) {
+                Ok(opened) => {
+                    *off = None;
+                    self.counters.counter("ring.damaged_files").add(u64::from(opened.replaced));
+                    if !std::mem::replace(adopted, true) {
+                        self.adopt(opened.kept, totals, checkpoints);
+                    }
+                    totals.settle_with(opened.store.pending());
+                    store.insert(opened.store)
+                }
+                Err(error) => {
+                    *off = Some(error.to_string());
+                    return Err(error);
+                }
+            },
         };
         let result = work(open, totals, checkpoints);
         publish(&self.counters, &before, totals);
         result
+    }
+
+    /// Goes on from what an earlier process wrote; what was counted since the start without
+    /// the file is added to it.
+    fn adopt(&self, kept: damage::Kept, totals: &mut Totals, checkpoints: &mut Places) {
+        totals.add(&Totals::load(&kept.counters));
+        for (name, value) in kept.counters.iter().filter(|(name, _)| !Totals::owns(name)) {
+            self.counters.counter(name).add(*value);
+        }
+        for (key, value) in kept.checkpoints {
+            checkpoints.entry(key).or_insert(value);
+        }
+    }
+}
+
+/// What waits in a ring, by its numbers: two that are equal hold the same events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    epoch: u64,
+    first: u64,
+    next: u64,
+}
+
+impl Mark {
+    /// How many events wait.
+    const fn events(&self) -> u64 {
+        self.next - self.first
     }
 }
 

@@ -24,7 +24,7 @@ use super::sql::{
     pages_for, pragma, set_pages_max, signed, skip_to_fit, with_totals, write_counters,
     write_places,
 };
-use super::{Peeked, Places, RingError, Totals};
+use super::{Mark, Peeked, Places, RingError, Totals};
 
 /// Most events deleted in one transaction after an acknowledgement, to keep the log small.
 const DELETE_EVENTS_MAX: u64 = 2_000;
@@ -98,6 +98,17 @@ impl Store {
     /// Bytes in use, free pages not counted.
     pub(super) fn bytes(&self) -> u64 {
         self.used_pages().unwrap_or(0) * PAGE_BYTES
+    }
+
+    /// What waits, by its numbers.
+    pub(super) const fn mark(&self) -> Mark {
+        Mark { epoch: self.epoch, first: self.first, next: self.next }
+    }
+
+    /// A compact copy in a new file, journal included.
+    pub(super) fn copy_to(&self, to: &Path) -> Result<(), RingError> {
+        let name = to.to_string_lossy();
+        self.conn.execute("VACUUM INTO ?", [name]).map(drop).map_err(|e| classify(to, e))
     }
 
     /// Appends events and writes changed checkpoints and counters, in one transaction.

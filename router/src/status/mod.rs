@@ -9,7 +9,9 @@
 mod server;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::forward::ForwardStatus;
 use crate::pipeline::Tier0Status;
 use crate::ring::RingStatus;
+use crate::ring::snapshot::SnapshotStatus;
+use crate::uci::setup::NOTE_NAME;
 
 pub use server::Server;
 
@@ -26,6 +30,8 @@ pub const CONNECTIONS_MAX: usize = 8;
 pub const REQUEST_BYTES_MAX: u64 = 4_096;
 /// A peer that does not read or write for so long is cut off.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Largest note about what could not be set up.
+const NOTE_BYTES_MAX: u64 = 64 * 1024;
 /// Most events `tail` asks for at once.
 pub const TAIL_MAX: usize = crate::pipeline::recent::EVENTS_MAX;
 
@@ -61,8 +67,48 @@ pub struct Status {
     pub forward: ForwardStatus,
     /// The detectors.
     pub tier0: Tier0Status,
+    /// The ring's copy on flash, where that is switched on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotStatus>,
+    /// What is off although it is switched on, and why.
+    pub lacks: Vec<Lack>,
     /// All counters by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// Something that is off although it is switched on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lack {
+    /// What: `rules for DNS copies`.
+    pub what: String,
+    /// Why.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(default)]
+    pub mend: String,
+}
+
+/// What the one who started the router could not set up for it: the note of
+/// [`uci::setup`](crate::uci::setup), where there is one. The router itself may not be
+/// allowed to look. Unreadable is as good as none.
+#[must_use]
+pub fn noted(state_dir: &Path) -> Vec<Lack> {
+    #[derive(Deserialize)]
+    struct Noted {
+        ok: bool,
+        what: String,
+        detail: String,
+        mend: Option<String>,
+    }
+    let mut text = Vec::new();
+    let read = File::open(state_dir.join(NOTE_NAME))
+        .and_then(|file| file.take(NOTE_BYTES_MAX).read_to_end(&mut text));
+    let noted: Vec<Noted> = match read {
+        Ok(_) => serde_json::from_slice(&text).unwrap_or_default(),
+        Err(_) => return Vec::new(),
+    };
+    let lack = |n: Noted| Lack { what: n.what, detail: n.detail, mend: n.mend.unwrap_or_default() };
+    noted.into_iter().filter(|note| !note.ok).map(lack).collect()
 }
 
 /// One collector.

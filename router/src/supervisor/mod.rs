@@ -16,6 +16,7 @@ mod collectors;
 mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -30,8 +31,9 @@ use crate::counters::Counters;
 use crate::forward::{self, Forwarder};
 use crate::lists;
 use crate::pipeline::{self, Pipeline};
-use crate::ring::Ring;
-use crate::status::{CollectorStatus, Server, Status};
+use crate::ring::snapshot::Snapshots;
+use crate::ring::{self, Ring};
+use crate::status::{self, CollectorStatus, Lack, Server, Status};
 use crate::wake::Wake;
 use collectors::Running;
 
@@ -39,6 +41,8 @@ use collectors::Running;
 const PIPELINE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the forwarder may take to end a request.
 const FORWARD_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a copy that is being written may take.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(5);
 /// Stack of each thread: TLS and SQLite need about 100 KiB.
 const STACK_BYTES: usize = 512 * 1024;
 
@@ -57,6 +61,12 @@ pub(crate) struct Core {
     collectors: Arc<Mutex<Vec<Running>>>,
     /// Whose address it is: kept by one collector, read by others.
     neighbours: Neighbours,
+    /// Copies of the ring on flash.
+    snapshots: Arc<Snapshots>,
+    /// Why lists could not be read at the start.
+    lists_missing: Mutex<Vec<String>>,
+    /// Never changes while running.
+    state_dir: PathBuf,
 }
 
 /// A running router.
@@ -64,6 +74,7 @@ pub struct RouterHandle {
     core: Arc<Core>,
     pipeline: Thread,
     forwarder: Thread,
+    snapshots: Thread,
     server: Server,
 }
 
@@ -93,10 +104,16 @@ pub fn start(config: Config) -> anyhow::Result<RouterHandle> {
 pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<RouterHandle> {
     config.validate()?;
     let config = config.resolved();
-    let lists = lists::load(&config.tier0)?;
+    let (lists, missing) = lists::load_readable(&config.tier0);
+    for missing in &missing {
+        tracing::error!("{missing:#}; going on without it");
+    }
     create_private_dir(&config.state_dir)?;
     let counters = Counters::default();
-    let ring = Arc::new(Ring::open(&config.ring, &counters, Arc::clone(&clock))?);
+    restore(&config.ring);
+    let ring = Arc::new(Ring::open_or_wait(&config.ring, &counters, Arc::clone(&clock))?);
+    let snapshots =
+        Arc::new(Snapshots::new(Arc::clone(&ring), &config.ring, &counters, Arc::clone(&clock)));
     let (outbox, inbox) = Outbox::channel();
     let core = Arc::new(Core {
         started: clock.mono(),
@@ -110,6 +127,9 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
         config: Mutex::new(config.clone()),
         collectors: Arc::default(),
         neighbours: Neighbours::default(),
+        snapshots,
+        state_dir: config.state_dir.clone(),
+        lists_missing: Mutex::new(missing.iter().map(|why| format!("{why:#}")).collect()),
     });
     let server = Server::start(
         &config.status,
@@ -129,9 +149,29 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
     };
     let pipeline = start_pipeline(&core, parts, &config, lists)?;
     let forwarder = start_forwarder(&core)?;
-    let handle = RouterHandle { core, pipeline, forwarder, server };
+    let snapshots = start_snapshots(&core)?;
+    let handle = RouterHandle { core, pipeline, forwarder, snapshots, server };
     handle.core.run_collectors(&config)?;
     Ok(handle)
+}
+
+/// A ring of what a power cut left on flash; without it, the watch goes on.
+fn restore(config: &ring::Config) {
+    match ring::snapshot::restore(config) {
+        Ok(None) => {}
+        Ok(Some(events)) => tracing::info!(
+            "{events} events restored from {}; the hub knows those it has",
+            config.snapshot_path.display()
+        ),
+        Err(error) => tracing::error!("{error}; the ring begins empty"),
+    }
+}
+
+fn start_snapshots(core: &Arc<Core>) -> anyhow::Result<Thread> {
+    let stop = Stop::default();
+    let (snapshots, end) = (Arc::clone(&core.snapshots), stop.clone());
+    let thread = spawn("snapshots", move || snapshots.run(&end))?;
+    Ok(Thread { stop, thread: Some(thread) })
 }
 
 fn start_pipeline(
@@ -226,6 +266,11 @@ impl RouterHandle {
         self.forwarder.stop.stop();
         self.core.wake.ring();
         self.forwarder.end(FORWARD_PATIENCE, "forwarder");
+        self.snapshots.stop.stop();
+        self.core.snapshots.wake();
+        self.snapshots.end(SNAPSHOT_PATIENCE, "snapshots");
+        // What is left now is all there is.
+        self.core.snapshots.take();
         self.server.stop();
     }
 }
@@ -267,8 +312,22 @@ impl Core {
             ring: self.ring.status(),
             forward: self.forward.status(now),
             tier0: self.pipeline.status(),
+            snapshot: self.snapshots.status(),
+            lacks: self.lacks(),
             counters: self.counters.snapshot(),
         }
+    }
+
+    /// What is off although it is switched on, and why.
+    fn lacks(&self) -> Vec<Lack> {
+        let list = |why: &String| Lack {
+            what: "block list".into(),
+            detail: format!("off: {why}"),
+            mend: "see to the file, then reload".into(),
+        };
+        let mut lacks: Vec<Lack> = lock(&self.lists_missing).iter().map(list).collect();
+        lacks.extend(status::noted(&self.state_dir));
+        lacks
     }
 
     fn reload(self: &Arc<Self>, config: Config) -> anyhow::Result<()> {
@@ -287,7 +346,9 @@ impl Core {
             self.ring.resize(config.ring.bytes_max)?;
         }
         // From here on nothing fails that would leave half a configuration in force.
+        lock(&self.lists_missing).clear();
         self.pipeline.reconfigure(config.tier0.clone(), lists);
+        self.snapshots.reconfigure(&config.ring);
         self.forward.reconfigure(config.forward.clone());
         self.wake.ring();
         if let Err(error) = self.run_collectors(&config) {

@@ -8,10 +8,12 @@
 
 mod batch;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 pub use batch::Batch;
@@ -168,6 +170,23 @@ pub fn wait_signal(timeout: Duration) -> io::Result<Option<Signal>> {
     }
 }
 
+/// Bytes that may still be written to the file system of a folder.
+///
+/// # Errors
+/// When there is no such folder.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let name = CString::new(folder.as_os_str().as_bytes())?;
+    // SAFETY: statvfs is plain numbers, for which zeros are valid.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call; the name ends with a NUL.
+    if unsafe { libc::statvfs(name.as_ptr(), &raw mut found) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Their types differ between C libraries and targets.
+    #[allow(clippy::unnecessary_cast, reason = "u32 on some targets")]
+    Ok((found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
+}
+
 /// glibc gives each thread its own 64 MiB arena; two are enough for a few quiet threads and
 /// keep the resident size small. Nothing to do with other C libraries.
 pub fn limit_memory_arenas() {
@@ -197,6 +216,12 @@ mod tests {
     fn loopback_has_a_name_and_nonsense_has_none() {
         assert_eq!(interface_name(1).as_deref(), Some("lo"));
         assert_eq!(interface_name(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_folder_has_room_and_none_has_not() {
+        assert!(free_bytes(std::path::Path::new("/")).unwrap() > 0);
+        assert!(free_bytes(std::path::Path::new("/nonexistent")).is_err());
     }
 
     #[test]

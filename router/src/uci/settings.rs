@@ -38,6 +38,8 @@ paths = ["/tmp/dhcp.leases", "/tmp/hosts/odhcpd", "/tmp/odhcpd.leases"]
 "#;
 /// Longest name of a list in findings.
 const LIST_NAME_BYTES_MAX: usize = 64;
+/// Least seconds between two copies of the ring: each rewrites all that waits.
+const SNAPSHOT_SECONDS_MIN: i64 = 60;
 /// Most copies of rejected packets in a second that may be set.
 const REJECTS_RATE_MAX: u64 = 100_000;
 
@@ -413,6 +415,12 @@ fn alone(setting: &Setting, value: &Toml) -> Result<(), String> {
                 .map_err(|problem| format!("'{}': {problem}", shown(text)))?;
         }
         return try_one(value.clone());
+    }
+    if setting.option == "snapshot_interval" {
+        let n = value.as_integer().unwrap_or(0);
+        if (1..SNAPSHOT_SECONDS_MIN).contains(&n) {
+            return Err(format!("want 0, or at least {SNAPSHOT_SECONDS_MIN}s: flash wears"));
+        }
     }
     let unit = match setting.form {
         Form::Seconds => " (seconds)",

@@ -135,6 +135,10 @@ fn mistakes_are_told_in_the_words_of_the_file() {
         "config ring 'ring'\n\toption path 'ring.db'\n",
         &["agentmon.ring.path: 'ring.db' is no absolute path"],
     );
+    refused(
+        "config ring 'ring'\n\toption snapshot_interval '5s'\n",
+        &["agentmon.ring.snapshot_interval: want 0, or at least 60s: flash wears"],
+    );
     refused("config hub 'hub'\n\toption join 'hello'\n", &["agentmon.hub.join: not a join line"]);
     refused(
         "config detector 'direct_ip'\n\tlist allow '192.0.2.1'\n\tlist allow 'nonsense'\n",

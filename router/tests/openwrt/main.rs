@@ -2,6 +2,7 @@
 //! the firewall's drop-in with the real nft, the program's behaviour where something is
 //! missing, and the way out.
 
+mod degraded;
 mod firewall;
 mod root;
 mod service;

@@ -31,6 +31,9 @@ rm -rf var etc/config etc/sysctl.d
 ln -s tmp var
 mkdir -p tmp/run tmp/etc tmp/lock etc/config etc/rc.d etc/init.d etc/sysctl.d lib/functions usr/share/nftables.d
 cp "$stubs" etc/rc.common
+# What is written to flash from here on, by this machine's others not disturbed.
+mkdir -p mnt/flash
+mount --bind "$base/up" mnt/flash
 touch usr/sbin/agentmon-router
 mount --bind "$program" usr/sbin/agentmon-router
 cat > tmp/script
@@ -73,7 +76,8 @@ impl Said {
         let (_, rest) = self.text.split_once(&begin).unwrap_or_else(|| {
             panic!("no part {name} in:\n{}", self.text);
         });
-        Self { text: rest.split("\n== ").next().unwrap_or_default().to_owned(), ok: self.ok }
+        let text = if rest.starts_with("== ") { "" } else { rest };
+        Self { text: text.split("\n== ").next().unwrap_or_default().to_owned(), ok: self.ok }
     }
 }
 
