@@ -3,13 +3,19 @@
 //! In: a [`Staging`]. Out: a committed transaction, or an error and the file as before.
 //! Runs on the writer thread.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+
 use agentmon_core::Timestamp;
 use agentmon_router::counters::Counters;
 use duckdb::{Connection, params};
 
 use super::StoreError;
 use super::memory::{Memory, Reported};
-use super::rows::{CollectorRows, CounterRows, CursorRows, HubCounterRows, NameRows, Rows};
+use super::peers::Peers;
+use super::rows::{
+    CollectorRows, CounterRows, CursorRows, HubCounterRows, NameRows, OpenKeyRows, Rows,
+};
 use super::staging::{Contact, Staging};
 use crate::alert::{self, News};
 
@@ -27,6 +33,7 @@ pub(super) fn flush(
     counters: &Counters,
 ) -> Result<Vec<News>, StoreError> {
     staging.dns.append(connection)?;
+    memory.peers.flush(connection)?;
     staging.done.append(connection)?;
     staging.firewall.append(connection)?;
     staging.gaps.append(connection)?;
@@ -165,6 +172,7 @@ pub(super) fn flush_counters(
 /// What DuckDB says.
 pub(super) fn name_late(
     connection: &Connection,
+    peers: &mut Peers,
     late: &[(crate::correlate::Waiting, agentmon_core::event::Resolved)],
 ) -> Result<usize, StoreError> {
     let mut rows = NameRows::default();
@@ -177,20 +185,23 @@ pub(super) fn name_late(
         rows.dst.show(flow.dst);
         rows.dport.append_value(flow.dport);
         rows.name.push(resolved.name.as_str());
+        peers.number(flow.dst, Some(resolved.name.as_str()));
         rows.name_age_ms.append_value(resolved.age_ms);
         rows.rows += 1;
     }
     let times = || late.iter().map(|(flow, _)| flow.time.micros());
     let (Some(from), Some(to)) = (times().min(), times().max()) else { return Ok(0) };
+    peers.flush(connection)?;
     let stage = rows.stage(connection)?;
     // The bounds let zone maps skip all but the newest row groups.
     let named = connection.execute(
         &format!(
-            "UPDATE flows_done AS f SET name = s.name, name_age_ms = s.name_age_ms
-             FROM {stage} s
-             WHERE f.time BETWEEN make_timestamp(?) AND make_timestamp(?) AND f.name IS NULL
+            "UPDATE flows_done AS f SET peer = s.peer, name_age_ms = s.name_age_ms
+             FROM (SELECT *, {PEER} AS peer FROM {stage} o) s
+                 JOIN peers p ON p.dst = s.dst AND p.name IS NULL
+             WHERE f.time BETWEEN make_timestamp(?) AND make_timestamp(?) AND f.peer = p.id
                  AND f.time = s.time AND f.sensor = s.sensor AND f.proto = s.proto
-                 AND f.src = s.src AND f.sport = s.sport AND f.dst = s.dst AND f.dport = s.dport"
+                 AND f.src = s.src AND f.sport = s.sport AND f.dport = s.dport"
         ),
         params![from, to],
     )?;
@@ -213,27 +224,18 @@ pub(super) fn sweep_open(
     memory: &mut Memory,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
-    let mut keys = super::rows::OpenKeyRows::default();
-    let mut gone = std::collections::HashSet::new();
-    {
-        let sql = "SELECT sensor, id, epoch, epoch_us(received) FROM flows_open WHERE received < make_timestamp(?)";
-        let mut statement = connection.prepare(sql)?;
-        let mut rows = statement.query([now.minus(GONE_AFTER_RESTART).micros()])?;
-        while let Some(row) = rows.next()? {
-            let (sensor, id): (i32, u64) = (row.get(0)?, row.get(1)?);
-            let current = memory.newest_epoch(sensor) == Some(row.get(2)?);
-            let silent = now.since(Timestamp::from_micros(row.get(3)?));
-            if !current || silent > GONE_AFTER_SILENCE {
-                keys.sensor.append_value(sensor);
-                keys.id.append_value(id);
-                keys.rows += 1;
-                gone.insert((sensor, id));
-            }
-        }
-    }
+    let gone = find_gone(connection, memory, now)?;
     if gone.is_empty() {
         return Ok(0);
     }
+    let mut keys = OpenKeyRows::default();
+    for ((sensor, id), (dst, name)) in &gone {
+        memory.peers.number(*dst, name.as_deref());
+        keys.sensor.append_value(*sensor);
+        keys.id.append_value(*id);
+        keys.rows += 1;
+    }
+    memory.peers.flush(connection)?;
     let stage = keys.stage(connection)?;
     let columns = super::rows::DoneRows::COLUMNS.join(", ");
     let same = "f.sensor = g.sensor AND f.proto = g.proto AND f.src = g.src AND f.sport = g.sport
@@ -243,14 +245,44 @@ pub(super) fn sweep_open(
         AND (f.start IS NULL OR f.start <= g.time)";
     connection.execute_batch(&format!(
         "INSERT INTO flows_done ({columns})
-             SELECT {columns} FROM (FROM flows_open SEMI JOIN {stage} USING (sensor, id)) g
+             SELECT {columns} FROM (
+                 SELECT *, {PEER} AS peer FROM flows_open o SEMI JOIN {stage} USING (sensor, id)
+             ) g
              WHERE NOT EXISTS (FROM flows_open f WHERE {same} AND (f.time > g.time OR f.id > g.id))
-                 AND NOT EXISTS (FROM flows_done f WHERE {same});
+                 AND NOT EXISTS (FROM flows f WHERE NOT f.open AND {same});
          DELETE FROM flows_open AS f USING {stage} s WHERE f.sensor = s.sensor AND f.id = s.id;
          DROP TABLE {stage}"
     ))?;
-    memory.open.retain(|key| !gone.contains(key));
+    memory.open.retain(|key| !gone.contains_key(key));
     Ok(gone.len())
+}
+
+/// The number in `peers` for row `o`, which has a destination and a name.
+const PEER: &str = "(SELECT max(p.id) FROM peers p
+    WHERE p.dst = o.dst AND p.name IS NOT DISTINCT FROM o.name)";
+
+/// (sensor, id) of the flows whose end will not come, with where they went.
+type Gone = HashMap<(i32, u64), (IpAddr, Option<String>)>;
+
+fn find_gone(connection: &Connection, memory: &Memory, now: Timestamp) -> Result<Gone, StoreError> {
+    let sql = "SELECT sensor, id, epoch, epoch_us(received), dst, name FROM flows_open
+         WHERE received < make_timestamp(?)";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([now.minus(GONE_AFTER_RESTART).micros()])?;
+    let mut gone = Gone::new();
+    while let Some(row) = rows.next()? {
+        let (sensor, id): (i32, u64) = (row.get(0)?, row.get(1)?);
+        let current = memory.newest_epoch(sensor) == Some(row.get(2)?);
+        let silent = now.since(Timestamp::from_micros(row.get(3)?));
+        if !current || silent > GONE_AFTER_SILENCE {
+            let dst: String = row.get(4)?;
+            let address = dst
+                .parse()
+                .map_err(|_| StoreError::Db(format!("flows_open.dst: {dst:?} is no address")))?;
+            gone.insert((sensor, id), (address, row.get(5)?));
+        }
+    }
+    Ok(gone)
 }
 
 /// Time for a restarted sensor to say which flows it still sees (a dump every 10-30 s).

@@ -3,7 +3,7 @@
 //! In: an event on the hub's clock. Out: one more row in the columns of its table. Pure.
 
 use agentmon_core::Timestamp;
-use agentmon_core::event::{Answer, Dns, Endpoint, Firewall, Gap, Mac, TcpState};
+use agentmon_core::event::{Answer, Dns, Endpoint, Firewall, Flow, Gap, Mac, TcpState};
 
 use super::rows::{DnsRows, DoneRows, FirewallRows, GapRows, OpenRows};
 use super::staging::Open;
@@ -58,7 +58,6 @@ macro_rules! push_flow {
         rows.proto.append_value(flow.proto);
         rows.src.show(flow.src.ip);
         rows.sport.append_value(flow.src.port);
-        rows.dst.show(flow.dst.ip);
         rows.dport.append_value(flow.dst.port);
         rows.nat_src.show_option(flow.nat_src.map(|e| e.ip));
         rows.nat_sport.append_option(changed_port(flow.nat_src, flow.src));
@@ -75,11 +74,15 @@ macro_rules! push_flow {
         rows.offloaded.append_value(flow.offloaded);
         rows.iface.option(flow.iface.as_deref());
         rows.mac.show_option(flow.mac);
-        rows.name.option(flow.resolved.as_ref().map(|r| r.name.as_str()));
         rows.name_age_ms.append_option(flow.resolved.as_ref().map(|r| r.age_ms));
         rows.sensor_time.option(open.sensor_time);
         rows.rows += 1;
     }};
+}
+
+/// The name by which the client had resolved the destination.
+pub(super) fn name_of(flow: &Flow) -> Option<&str> {
+    flow.resolved.as_ref().map(|r| r.name.as_str())
 }
 
 /// Source NAT keeps the port where it can; then nothing is stored (see the schema).
@@ -87,7 +90,9 @@ fn changed_port(nat: Option<Endpoint>, original: Endpoint) -> Option<u16> {
     nat.map(|e| e.port).filter(|port| *port != original.port)
 }
 
-pub(super) fn push_done(rows: &mut DoneRows, sensor: i32, open: &Open) {
+/// `peer`: the number of where it went, see [`super::peers`].
+pub(super) fn push_done(rows: &mut DoneRows, sensor: i32, open: &Open, peer: u32) {
+    rows.peer.append_value(peer);
     push_flow!(rows, sensor, open);
 }
 
@@ -95,6 +100,8 @@ pub(super) fn push_open(rows: &mut OpenRows, sensor: i32, open: &Open) {
     rows.id.append_value(open.flow.id);
     rows.epoch.append_value(open.epoch);
     rows.received.push(open.received);
+    rows.dst.show(open.flow.dst.ip);
+    rows.name.option(name_of(&open.flow));
     push_flow!(rows, sensor, open);
 }
 

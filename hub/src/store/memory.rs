@@ -10,6 +10,7 @@ use agentmon_core::Timestamp;
 use duckdb::Connection;
 
 use super::StoreError;
+use super::peers::Peers;
 use crate::alert::Numbers;
 use crate::correlate::Correlator;
 use crate::devices::Devices;
@@ -43,6 +44,7 @@ pub(crate) struct Memory {
     /// (sensor, flow id) of the rows in `flows_open`.
     pub(crate) open: HashSet<(i32, u64)>,
     pub(crate) devices: Devices,
+    pub(crate) peers: Peers,
     pub(crate) correlator: Correlator,
     pub(crate) numbers: Numbers,
     pub(crate) reported: HashMap<i32, Reported>,
@@ -71,6 +73,7 @@ impl Memory {
         self.cursors = load_cursors(connection)?;
         self.open = load_open(connection)?;
         self.devices = Devices::load(connection)?;
+        self.peers = Peers::load(connection)?;
         self.numbers = Numbers::load(connection)?;
         self.reported = load_reported(connection)?;
         self.counters = load_counters(connection)?;

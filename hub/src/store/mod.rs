@@ -19,6 +19,7 @@ pub mod handle;
 pub mod json;
 mod memory;
 pub mod migrate;
+mod peers;
 pub mod query;
 #[cfg(test)]
 mod query_tests;

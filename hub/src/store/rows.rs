@@ -258,23 +258,25 @@ macro_rules! flow_rows {
     ($(#[$meta:meta])* $name:ident, $table:literal { $($extra:ident: $type:ty),* $(,)? }) => {
         rows!($(#[$meta])* $name, $table {
             time: Time, sensor: Int32Builder, proto: UInt8Builder, src: Text,
-            sport: UInt16Builder, dst: Text, dport: UInt16Builder, nat_src: Text,
+            sport: UInt16Builder, dport: UInt16Builder, nat_src: Text,
             nat_sport: UInt16Builder, nat_dst: Text, nat_dport: UInt16Builder, start: TimeMs,
             duration_ms: UInt64Builder, bytes_out: UInt64Builder, bytes_in: UInt64Builder,
             packets_out: UInt64Builder, packets_in: UInt64Builder, tcp_state: Text,
             replied: BooleanBuilder, offloaded: BooleanBuilder, iface: Text, mac: Text,
-            name: Text, name_age_ms: UInt64Builder, sensor_time: Time,
+            name_age_ms: UInt64Builder, sensor_time: Time,
             $($extra: $type,)*
         });
     };
 }
 flow_rows!(
     /// Finished flows.
-    DoneRows, "flows_done" {}
+    DoneRows, "flows_done" { peer: UInt32Builder }
 );
 flow_rows!(
     /// Open flows.
-    OpenRows, "flows_open" { id: UInt64Builder, epoch: UInt64Builder, received: Time }
+    OpenRows, "flows_open" {
+        dst: Text, name: Text, id: UInt64Builder, epoch: UInt64Builder, received: Time,
+    }
 );
 
 rows!(
@@ -317,8 +319,12 @@ rows!(
     OpenKeyRows, "flows_open" { sensor: Int32Builder, id: UInt64Builder }
 );
 rows!(
+    /// Where flows went.
+    PeerRows, "peers" { id: UInt32Builder, dst: Text, name: Text }
+);
+rows!(
     /// Names for stored flows, and what finds their rows.
-    NameRows, "flows_done" {
+    NameRows, "flows_open" {
         time: Time, sensor: Int32Builder, proto: UInt8Builder, src: Text,
         sport: UInt16Builder, dst: Text, dport: UInt16Builder, name: Text,
         name_age_ms: UInt64Builder,

@@ -11,7 +11,7 @@ use agentmon_core::finding::Finding;
 use agentmon_core::wire::Health;
 use agentmon_router::counters::Counters;
 
-use super::fill::{push_dns, push_done, push_firewall, push_gap, push_open};
+use super::fill::{name_of, push_dns, push_done, push_firewall, push_gap, push_open};
 use super::memory::{Cursor, Memory, OPEN_FLOWS_MAX};
 use super::rows::{DnsRows, DoneRows, FirewallRows, GapRows, OpenKeyRows, OpenRows};
 use crate::alert::Seen;
@@ -161,7 +161,8 @@ impl Staging {
             self.closed.rows += 1;
         }
         if flow.flow.phase == FlowPhase::End {
-            push_done(&mut self.done, sensor, &flow);
+            let peer = memory.peers.number(flow.flow.dst.ip, name_of(&flow.flow));
+            push_done(&mut self.done, sensor, &flow, peer);
             wait(sensor, &flow, memory);
         } else if in_file || staged || memory.open.len() + self.open.len() < OPEN_FLOWS_MAX {
             self.open.insert(key, flow);

@@ -114,7 +114,9 @@ impl Writer {
         }
         let late = self.memory.correlator.late(&self.memory.devices);
         if !late.is_empty() {
-            let named = self.transaction(|connection, _| commit::name_late(connection, &late))?;
+            let named = self.transaction(|connection, memory| {
+                commit::name_late(connection, &mut memory.peers, &late)
+            })?;
             self.counters.counter("correlate.named_late").add(u64::try_from(named).unwrap_or(0));
         }
         if self.counters.snapshot() != self.memory.counters {

@@ -220,7 +220,7 @@ fn flows_get_names_in_either_order_of_arrival() {
     hub.send(1, 4, &[flow(0, 3, FlowPhase::End, "192.0.2.1", "203.0.113.3", 1)]);
     hub.writer.tick().unwrap();
     let names: String = hub.one(
-        "SELECT string_agg(coalesce(name, '-') || '/' || coalesce(name_age_ms, 0), ' ' ORDER BY dst) FROM flows_done",
+        "SELECT string_agg(coalesce(name, '-') || '/' || coalesce(name_age_ms, 0), ' ' ORDER BY dst) FROM flows",
     );
     assert_eq!(names, "early.example/1000 late.example/1000 -/0");
     assert_eq!(

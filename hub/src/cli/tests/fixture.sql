@@ -39,13 +39,19 @@ INSERT INTO dns
   ('2026-11-23 14:22:01', 1, '192.168.77.12', '00:00:5e:00:53:02', 'zzkqwvbnmxp.example', 'zzkqwvbnmxp.example', 1, 'forwarded', 3, [], NULL, '198.51.100.53', 9000, NULL, 'dnsmasq-log'),
   ('2026-11-23 14:22:02', 1, '2001:db8:77::10', '00:00:5e:00:53:01', 'mail.example.com', 'example.com', 65, 'timeout', NULL, NULL, NULL, NULL, NULL, NULL, 'passive-dns'),
   ('2026-11-23 14:23:00', 2, '192.168.77.99', NULL, chr(27) || '[31mred' || chr(7) || chr(155) || '.example,"x"', 'red.example', 65400, 'unknown', 17, [chr(27) || ']0;owned' || chr(7)], NULL, chr(8238) || 'gpj', NULL, NULL, 'dnsmasq-log');
+INSERT INTO peers (id, dst, name) VALUES
+  (1, '203.0.113.5', 'www.example.com'),
+  (2, '2001:db8::53', NULL),
+  (3, '198.51.100.66', NULL),
+  (4, '192.168.77.10', NULL),
+  (5, '203.0.113.20', 'cloud.camera.example');
 INSERT INTO flows_done
-  (time, sensor, proto, src, sport, dst, dport, nat_src, nat_sport, nat_dst, nat_dport, start, duration_ms, bytes_out, bytes_in, packets_out, packets_in, tcp_state, replied, offloaded, iface, mac, name, name_age_ms) VALUES
-  ('2026-11-23 14:20:14', 1, 6, '192.168.77.10', 43164, '203.0.113.5', 443, '203.0.113.1', 43164, NULL, NULL, '2026-11-23 14:20:02', 12000, 1476, 50424, 9, 8, 'TIME_WAIT', true, false, 'br-lan', '00:00:5e:00:53:01', 'www.example.com', 2000),
-  ('2026-11-23 14:24:30', 1, 17, '2001:db8:77::10', 50000, '2001:db8::53', 53, NULL, NULL, NULL, NULL, '2026-11-23 14:24:00', 30000, 120, 240, 2, 2, NULL, true, false, 'br-lan', '00:00:5e:00:53:01', NULL, NULL),
-  ('2026-11-23 14:25:00', 1, 6, '192.168.77.12', 40000, '198.51.100.66', 4444, NULL, NULL, NULL, NULL, '2026-11-23 14:24:57', 3000, 180, 0, 3, 0, 'SYN_SENT', false, false, 'br-lan', '00:00:5e:00:53:02', NULL, NULL),
-  ('2026-11-23 13:30:00', 1, 6, '198.51.100.200', 5555, '192.168.77.10', 22, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'ESTABLISHED', true, false, 'wan', NULL, NULL, NULL),
-  ('2026-11-23 13:10:00', 1, 1, '192.168.77.11', 0, '203.0.113.20', 2048, NULL, NULL, NULL, NULL, '2026-11-23 13:09:59', 1000, 84, 84, 1, 1, NULL, true, false, 'br-lan', NULL, 'cloud.camera.example', 599000);
+  (time, sensor, proto, src, sport, peer, dport, nat_src, nat_sport, nat_dst, nat_dport, start, duration_ms, bytes_out, bytes_in, packets_out, packets_in, tcp_state, replied, offloaded, iface, mac, name_age_ms) VALUES
+  ('2026-11-23 14:20:14', 1, 6, '192.168.77.10', 43164, 1, 443, '203.0.113.1', 43164, NULL, NULL, '2026-11-23 14:20:02', 12000, 1476, 50424, 9, 8, 'TIME_WAIT', true, false, 'br-lan', '00:00:5e:00:53:01', 2000),
+  ('2026-11-23 14:24:30', 1, 17, '2001:db8:77::10', 50000, 2, 53, NULL, NULL, NULL, NULL, '2026-11-23 14:24:00', 30000, 120, 240, 2, 2, NULL, true, false, 'br-lan', '00:00:5e:00:53:01', NULL),
+  ('2026-11-23 14:25:00', 1, 6, '192.168.77.12', 40000, 3, 4444, NULL, NULL, NULL, NULL, '2026-11-23 14:24:57', 3000, 180, 0, 3, 0, 'SYN_SENT', false, false, 'br-lan', '00:00:5e:00:53:02', NULL),
+  ('2026-11-23 13:30:00', 1, 6, '198.51.100.200', 5555, 4, 22, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'ESTABLISHED', true, false, 'wan', NULL, NULL),
+  ('2026-11-23 13:10:00', 1, 1, '192.168.77.11', 0, 5, 2048, NULL, NULL, NULL, NULL, '2026-11-23 13:09:59', 1000, 84, 84, 1, 1, NULL, true, false, 'br-lan', NULL, 599000);
 INSERT INTO flows_open
   (time, sensor, id, epoch, received, proto, src, sport, dst, dport, nat_src, nat_sport, nat_dst, nat_dport, start, duration_ms, bytes_out, bytes_in, packets_out, packets_in, tcp_state, replied, offloaded, iface, mac, name, name_age_ms) VALUES
   ('2026-11-23 14:31:30', 1, 18446744073709551615, 1, '2026-11-23 14:31:31', 6, '192.168.77.10', 43200, '203.0.113.77', 443, NULL, NULL, NULL, NULL, '2026-11-23 12:00:00', 9090000, 7340032000, 1200000, 5000000, 900000, 'ESTABLISHED', true, true, 'br-lan', '00:00:5e:00:53:01', 'backup.example.net', 1500);
