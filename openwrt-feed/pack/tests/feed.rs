@@ -103,6 +103,8 @@ fn the_daemons_ipk_says_what_it_must() {
     check_common(&package);
     check_script(&package, "postinst", &["default_postinst $0 $@", "IPKG_NO_SCRIPT"]);
     check_script(&package, "prerm", &["default_prerm $0 $@"]);
+    check_script(&package, "prerm-pkg", &["agentmon-router uci remove"]);
+    check_script(&package, "postinst-pkg", &["chmod 600 /etc/config/agentmon"]);
     check_script(&package, "postrm", &["PKG_UPGRADE", "delete table inet agentmon"]);
 }
 
@@ -125,6 +127,7 @@ fn the_daemons_apk_says_what_it_must() {
     check_script(&package, "post-install", &["add_group_and_user\ndefault_postinst\n"]);
     check_script(&package, "post-upgrade", &["export PKG_UPGRADE=1\n", "default_postinst"]);
     check_script(&package, "pre-deinstall", &["export pkgname=\"agentmon\"\ndefault_prerm\n"]);
+    check_script(&package, "pre-deinstall", &["agentmon-router uci remove"]);
     check_script(&package, "post-deinstall", &["delete table inet agentmon"]);
     let text = |file: &str| {
         let member = package.member(&format!("lib/apk/packages/agentmon.{file}")).unwrap();

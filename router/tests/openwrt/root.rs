@@ -39,7 +39,11 @@ mount --bind "$program" usr/sbin/agentmon-router
 cat > tmp/script
 ip link set lo up
 if [ "${NO_PACKAGE:-}" = 1 ]; then cp -R "$package/files" tmp/files; else cp -R "$package/files/." .; fi
-cp -R "$package/scripts" tmp/scripts
+# The package's scripts, as they stand in its makefile.
+mkdir tmp/scripts
+for name in postinst prerm postrm; do
+    sed -n "/^define Package\/agentmon\/$name\$/,/^endef/p" "$package/Makefile" | sed '1d;$d;s/\$\$/$/g' > tmp/scripts/$name
+done
 # The shell that OpenWrt has; #! lines name rc.common, which takes the script to read.
 exec chroot . /usr/bin/busybox ash -u /tmp/script
 "#;

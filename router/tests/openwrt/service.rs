@@ -25,6 +25,7 @@ fn without_a_jail_it_runs_as_root() {
         "procd_open_instance agentmon\n",
         "procd_set_param command /usr/sbin/agentmon-router run --config /var/etc/agentmon/router.toml\n",
         "procd_set_param respawn 3600 5 0\n",
+        "procd_set_param file /usr/sbin/agentmon-router\n",
         "procd_set_param no_new_privs 1\n",
         "procd_set_param stdout 1\nprocd_set_param stderr 1\n",
         "procd_set_param env AGENTMON_START=",
@@ -177,6 +178,7 @@ list() { find /etc /lib /usr/lib/agentmon* /usr/sbin /usr/share/acl.d /usr/share
         mv /etc/init.d/agentmon /etc/init.d/agentmon.real; cp /tmp/pkg-init /etc/init.d/agentmon; chmod 755 /etc/init.d/agentmon
         echo == upgrade
         PKG_UPGRADE=1 sh /tmp/scripts/prerm; PKG_UPGRADE=1 sh /tmp/scripts/postrm
+        sh /tmp/scripts/postrm upgrade
         ls /etc/config/agentmon /etc/rc.d/S95agentmon
         echo == removal
         sh /tmp/scripts/prerm
