@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
 use crate::collect::{conntrack, dnsmasq_log, firewall, leases, neighbours, passive_dns, replay};
-use crate::{forward, logging, ring, status};
+use crate::{forward, logging, ring, status, ubus};
 
 /// Where the file is looked for.
 pub const DEFAULT_PATH: &str = "/etc/agentmon/router.toml";
@@ -36,6 +36,8 @@ pub struct Config {
     pub forward: forward::Config,
     /// The socket that `agentmon-router status` asks.
     pub status: status::Config,
+    /// OpenWrt's message bus.
+    pub ubus: ubus::Config,
     /// The detectors next to the collectors.
     pub tier0: Tier0Config,
     /// The sources of events.
@@ -50,6 +52,7 @@ impl Default for Config {
             ring: ring::Config::default(),
             forward: forward::Config::default(),
             status: status::Config::default(),
+            ubus: ubus::Config::default(),
             tier0: Tier0Config::default(),
             collect: CollectConfig::default(),
         }
@@ -161,6 +164,7 @@ impl Config {
         self.log.validate().map_err(|(key, problem)| problem_at(format!("log.{key}"), problem))?;
         self.ring.validate().map_err(under("ring"))?;
         self.forward.validate().map_err(under("forward"))?;
+        self.ubus.validate().map_err(under("ubus"))?;
         self.tier0.validate().map_err(|e| problem_at(format!("tier0.{}", e.key), e.problem))?;
         self.collect.conntrack.validate().map_err(under("collect.conntrack"))?;
         self.collect.passive_dns.validate().map_err(under("collect.passive_dns"))?;

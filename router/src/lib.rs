@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod lists;
 pub mod localtime;
 pub mod logging;
+pub mod model;
 pub mod netlink;
 pub mod packet;
 pub mod pipeline;

@@ -222,8 +222,12 @@ mod tests {
 
     #[test]
     fn the_summary_says_what_is_seen_and_how_to_see_more() {
-        let state =
-            |name: &str, state: &str| CollectorStatus { name: name.into(), state: state.into() };
+        let state = |name: &str, state: &str| CollectorStatus {
+            name: name.into(),
+            state: state.into(),
+            events: 0,
+            last_event_ms: None,
+        };
         let collectors = [
             state("conntrack", "ok: 12 flows"),
             state("firewall", "no table \x1b[2J; use --kernel-setup"),

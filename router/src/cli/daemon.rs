@@ -25,6 +25,7 @@ pub(super) fn run(mut args: Args) -> Result {
     sys::block_signals()?;
     let log = logging::init(&config.log)?;
     let router = supervisor::start(config)?;
+    router.on_reload(sys::ask_own_reload);
     tracing::info!("agentmon-router {} runs", env!("CARGO_PKG_VERSION"));
     loop {
         match sys::wait_signal(LOOK_EVERY)? {
@@ -59,6 +60,9 @@ fn reload(given: Option<&Path>, router: &RouterHandle, log: &LogHandle) {
     });
     match result {
         Ok(()) => tracing::info!("configuration reloaded"),
-        Err(error) => tracing::error!("configuration refused, the old one stays: {error:#}"),
+        Err(error) => {
+            tracing::error!("configuration refused, the old one stays: {error:#}");
+            router.refused(&error);
+        }
     }
 }

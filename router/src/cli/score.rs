@@ -2,11 +2,9 @@
 //!
 //! The name is put through tier-0 as the DNS query it would be: same code, same verdict.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use agentmon_core::event::{Answer, Body, Dns, DnsStatus, Event};
-use agentmon_core::tier0::{Engine, Found};
-use agentmon_core::{Name, Timestamp};
+use agentmon_core::Name;
+use agentmon_core::finding::Finding;
+use agentmon_core::tier0::Engine;
 use anyhow::Context as _;
 use serde_json::json;
 
@@ -20,18 +18,17 @@ pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
     let names = args.words()?;
     anyhow::ensure!(!names.is_empty(), "which name? For example: score www.example.com");
     let lists = lists::load(&config.tier0)?;
-    let mut engine = Engine::new(&config.tier0, lists);
+    let engine = Engine::new(&config.tier0, lists);
     let mut outcome = Outcome::Fine;
     for text in names {
         let name =
             Name::parse(text.as_bytes()).with_context(|| format!("`{}`", super::shown(&text)))?;
-        let found = verdict(&mut engine, &name);
+        let found = engine.verdict(&name);
         if !found.is_empty() {
             outcome = Outcome::Found;
         }
         if json {
-            let findings: Vec<_> = found.iter().map(|f| &f.finding).collect();
-            writeln!(io.out, "{}", json!({ "name": name, "findings": findings }))?;
+            writeln!(io.out, "{}", json!({ "name": name, "findings": found }))?;
         } else {
             write(io, &name, &found)?;
         }
@@ -39,34 +36,11 @@ pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
     Ok(outcome)
 }
 
-fn verdict(engine: &mut Engine, name: &Name) -> Vec<Found> {
-    let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let dns = Dns {
-        client,
-        mac: None,
-        name: name.clone(),
-        qtype: 1,
-        status: DnsStatus::Forwarded,
-        rcode: Some(0),
-        answers: vec![Answer::Address(Ipv4Addr::new(203, 0, 113, 1).into())],
-        ttl: None,
-        upstream: None,
-        latency_us: None,
-        blocked_by: None,
-        source: "score".into(),
-    };
-    let mut found = Vec::new();
-    let mut event = Event { time: Timestamp::EPOCH, body: Body::Dns(dns) };
-    engine.on_event(&mut event, &mut found);
-    found
-}
-
-fn write(io: &mut Io<'_>, name: &Name, found: &[Found]) -> std::io::Result<()> {
+fn write(io: &mut Io<'_>, name: &Name, found: &[Finding]) -> std::io::Result<()> {
     if found.is_empty() {
         return writeln!(io.out, "{name}: nothing found");
     }
-    for found in found {
-        let f = &found.finding;
+    for f in found {
         writeln!(io.out, "{name}: {} {} {:.2}: {}", f.severity().as_str(), f.rule, f.score, f.why)?;
         for (key, value) in &f.evidence {
             writeln!(io.out, "  {key:<16} {value}")?;

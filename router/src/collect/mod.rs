@@ -16,12 +16,12 @@ pub mod passive_dns;
 pub mod replay;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use agentmon_core::Event;
-use agentmon_core::time::Clock;
+use agentmon_core::time::{Clock, Mono};
 
 use crate::counters::Counters;
 
@@ -58,6 +58,50 @@ pub struct Closed;
 #[derive(Clone, Debug)]
 pub struct Outbox {
     sender: SyncSender<Delivery>,
+    tally: Option<Arc<Tally>>,
+}
+
+/// How much one collector delivered, and when last.
+pub struct Tally {
+    events: AtomicU64,
+    /// Monotonic nanoseconds; 0: never.
+    last: AtomicU64,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tally").field("events", &self.events()).finish_non_exhaustive()
+    }
+}
+
+impl Tally {
+    /// Nothing so far.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { events: AtomicU64::new(0), last: AtomicU64::new(0), clock })
+    }
+
+    /// Events delivered.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds since the last of them, if there was one.
+    #[must_use]
+    pub fn age_ms(&self, now: Mono) -> Option<u64> {
+        let last = self.last.load(Ordering::Relaxed);
+        let age = now.since(Mono::from_nanos(last)).as_millis();
+        (last > 0).then(|| u64::try_from(age).unwrap_or(u64::MAX))
+    }
+
+    fn note(&self, events: usize) {
+        if events > 0 {
+            self.events.fetch_add(events as u64, Ordering::Relaxed);
+            self.last.store(self.clock.mono().nanos(), Ordering::Relaxed);
+        }
+    }
 }
 
 impl Outbox {
@@ -65,7 +109,13 @@ impl Outbox {
     #[must_use]
     pub fn channel() -> (Self, Receiver<Delivery>) {
         let (sender, receiver) = sync_channel(DELIVERIES_MAX);
-        (Self { sender }, receiver)
+        (Self { sender, tally: None }, receiver)
+    }
+
+    /// The same, with what is delivered counted.
+    #[must_use]
+    pub fn counted(self, tally: Arc<Tally>) -> Self {
+        Self { tally: Some(tally), ..self }
     }
 
     /// Hands over and waits while the pipeline is behind: the source (a file, a socket
@@ -74,7 +124,10 @@ impl Outbox {
     /// # Errors
     /// [`Closed`] when the program is stopping.
     pub fn send(&self, delivery: Delivery) -> Result<(), Closed> {
-        self.sender.send(delivery).map_err(|_| Closed)
+        let events = delivery.events.len();
+        self.sender.send(delivery).map_err(|_| Closed)?;
+        self.note(events);
+        Ok(())
     }
 
     /// Hands over without waiting; a full queue gives the delivery back, to be counted.
@@ -82,9 +135,18 @@ impl Outbox {
     /// # Errors
     /// The delivery, when the queue is full or the program is stopping.
     pub fn try_send(&self, delivery: Delivery) -> Result<(), Delivery> {
+        let events = delivery.events.len();
         self.sender.try_send(delivery).map_err(|e| match e {
             TrySendError::Full(d) | TrySendError::Disconnected(d) => d,
-        })
+        })?;
+        self.note(events);
+        Ok(())
+    }
+
+    fn note(&self, events: usize) {
+        if let Some(tally) = &self.tally {
+            tally.note(events);
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use crate::netlink::message::NLM_F_ACK;
 use crate::netlink::nflog::Group;
 use crate::netlink::{DATAGRAM_BYTES_MAX, NETFILTER, NetlinkError, Request, Socket};
 
+/// Without this nothing else can be asked.
+const IN_THE_WAY: [&str; 1] = ["connection tracking"];
 /// `NFNL_SUBSYS_CTNETLINK` with `IPCTNL_MSG_CT_GET_STATS`: asks for a number, costs nothing.
 const CT_GET_STATS: u16 = 1 << 8 | 5;
 /// Bit of `CAP_NET_ADMIN` (capability.h).
@@ -38,6 +40,18 @@ impl From<&CollectConfig> for Groups {
 /// Looks at everything, in the order of the data path.
 #[must_use]
 pub fn probe(groups: Groups) -> Vec<Check> {
+    let mut checks = probe_tracking();
+    if checks.iter().all(|check| check.ok || !IN_THE_WAY.contains(&check.what)) {
+        checks.push(group("firewall log", groups.firewall));
+        checks.push(group("DNS copies", groups.dns));
+    }
+    checks
+}
+
+/// Looks at connection tracking alone: binds nothing, so that it may be asked again and
+/// again beside running collectors.
+#[must_use]
+pub fn probe_tracking() -> Vec<Check> {
     let folder = Path::new(SYSCTL_FOLDER);
     let mut checks = vec![capability(&std::fs::read_to_string("/proc/self/status"))];
     let netlink = netlink();
@@ -50,8 +64,6 @@ pub fn probe(groups: Groups) -> Vec<Check> {
         }));
         checks.extend(switches(folder));
         checks.push(room(folder));
-        checks.push(group("firewall log", groups.firewall));
-        checks.push(group("DNS copies", groups.dns));
     }
     checks
 }

@@ -2,8 +2,8 @@
 //!
 //! In: deliveries from a bounded queue. Out: transactions in the ring, a ring of the
 //! forwarder's bell, and the newest events for `tail`. On the way each event gets the
-//! client's MAC where it lacks one, passes tier-0, and is encoded; what tier-0 finds
-//! follows its cause. Records of flows that just begun are for tier-0 alone.
+//! client's MAC where it lacks one, passes tier-0 and the model behind the status page, and
+//! is encoded; what tier-0 finds follows its cause. Records of flows that just begun are for tier-0 alone.
 //!
 //! Invariants: a delivery's events and its checkpoint are committed together or not at all;
 //! a commit at the latest [`FLUSH_EVERY`] after its first event, [`FLUSH_URGENT`] when
@@ -23,7 +23,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use agentmon_core::Name;
 use agentmon_core::event::{Body, Event, FlowPhase};
+use agentmon_core::finding::Finding;
 use agentmon_core::tier0::blocklist::Blocklist;
 use agentmon_core::tier0::{Engine, Found, Tier0Config};
 use agentmon_core::time::{Clock, Mono, Timestamp};
@@ -31,6 +33,7 @@ use agentmon_core::wire::encode_event;
 
 use crate::collect::{Checkpoint, DELIVERIES_MAX, Delivery, Stop};
 use crate::counters::{Counter, Counters};
+use crate::model::Model;
 use crate::ratelimit::LogLimit;
 use crate::ring::{Ring, RingError, Unstored};
 use crate::sys::release_memory;
@@ -73,6 +76,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// The program's counters.
     pub counters: Counters,
+    /// What the router knows about its network right now.
+    pub model: Arc<Model>,
 }
 
 /// The pipeline as other threads see it.
@@ -90,6 +95,8 @@ enum Request {
     Flush(SyncSender<()>),
     /// New settings and lists for tier-0.
     Reconfigure(Box<(Tier0Config, Blocklist)>),
+    /// What the detectors of names say about one.
+    Verdict(Name, SyncSender<Vec<Finding>>),
 }
 
 /// What `status` says about tier-0: sizes of its memories and what it found, by name.
@@ -107,6 +114,14 @@ impl Shared {
     /// New settings and lists from the next event on.
     pub fn reconfigure(&self, config: Tier0Config, lists: Blocklist) {
         self.ask(Request::Reconfigure(Box::new((config, lists))));
+    }
+
+    /// Asks what the detectors say about a name: between two events, at the latest with the
+    /// next tick.
+    pub fn verdict(&self, name: Name) -> Receiver<Vec<Finding>> {
+        let (answer, wait) = sync_channel(1);
+        self.ask(Request::Verdict(name, answer));
+        wait
     }
 
     fn ask(&self, request: Request) {
@@ -244,6 +259,7 @@ impl Pipeline {
         self.time.saw(event.time, now);
         self.macs.attach(&mut event.body);
         self.engine.on_event(&mut event, &mut self.found);
+        self.parts.model.observe(&event, now);
         if matches!(&event.body, Body::Flow(flow) if flow.phase == FlowPhase::Start) {
             self.count.starts.inc();
         } else {
@@ -256,6 +272,7 @@ impl Pipeline {
     fn take_findings(&mut self, now: Mono) {
         for found in self.found.drain(..) {
             self.count.findings.inc();
+            self.parts.model.found(&found.finding, found.time, now);
             self.pending.push(&Event { time: found.time, body: Body::Finding(found.finding) });
             self.pending.due_within(FLUSH_URGENT, now);
         }
@@ -272,6 +289,7 @@ impl Pipeline {
         self.next_tick = now.plus(TICK);
         self.watch_clock(now);
         self.watch_memory();
+        self.parts.model.tick(now, self.count.events.get());
         self.look(now);
         let mut status: Tier0Status = self.engine.status().into_iter().collect();
         status.insert("pipeline.addresses", self.macs.len() as u64);
@@ -308,6 +326,7 @@ impl Pipeline {
             tracing::info!("the clock was set from {expected} to {wall}");
             self.parts.counters.counter("pipeline.clock_set").inc();
             self.engine.clock_set(expected, wall);
+            self.parts.model.clock_set(expected, wall);
             self.time.clock_set(expected, wall);
         }
     }
@@ -327,6 +346,10 @@ impl Pipeline {
                     if done.try_send(()).is_err() {
                         tracing::debug!("who asked for a commit does not wait any more");
                     }
+                }
+                Some(Request::Verdict(name, answer)) => {
+                    // Who asked may have lost patience.
+                    drop(answer.try_send(self.engine.verdict(&name)));
                 }
                 Some(Request::Reconfigure(new)) => self.engine.reconfigure(&new.0, new.1),
             }

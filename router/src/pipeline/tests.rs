@@ -43,6 +43,7 @@ impl Bench {
             stop: Stop::default(),
             clock: clock.clone(),
             counters: counters.clone(),
+            model: Arc::default(),
         };
         let mut config = Tier0Config::default();
         config.direct_ip.startup_grace_seconds = 0;

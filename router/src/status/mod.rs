@@ -1,11 +1,15 @@
 //! What the router says about itself, and the socket it says it by.
 //!
 //! The Unix socket answers one request line per connection: `{"op":"status"}` with one JSON
-//! line, `{"op":"tail","last":N,"follow":BOOL}` with one event per line ([`tail_line`]).
+//! line, `{"op":"tail","last":N,"follow":BOOL}` with one event per line,
+//! `{"op":"call","method":"alerts","arguments":{}}` with one JSON line ([`api`]; the same
+//! that ubus offers).
 //! One thread waits for connections; each gets a thread of its own, at most
 //! [`CONNECTIONS_MAX`]. Request lines are at most [`REQUEST_BYTES_MAX`] bytes; who does not
 //! read or write is cut off after [`PATIENCE`].
 
+pub mod api;
+mod rows;
 mod server;
 
 use std::collections::BTreeMap;
@@ -14,14 +18,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agentmon_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::forward::ForwardStatus;
+use crate::kernel::Check;
+use crate::model::{Sizes, Talker};
 use crate::pipeline::Tier0Status;
 use crate::ring::RingStatus;
 use crate::ring::snapshot::SnapshotStatus;
 use crate::uci::setup::NOTE_NAME;
 
+pub use rows::told_alert;
 pub use server::Server;
 
 /// Most connections at once; a further one is closed.
@@ -53,7 +61,7 @@ impl Default for Config {
 }
 
 /// Everything at a glance.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Status {
     /// The program's version.
     pub version: String,
@@ -72,6 +80,10 @@ pub struct Status {
     pub snapshot: Option<SnapshotStatus>,
     /// What is off although it is switched on, and why.
     pub lacks: Vec<Lack>,
+    /// The message bus: `ok`, `off: ` and why, or what is wrong.
+    pub ubus: String,
+    /// The memories behind devices, flows and alerts.
+    pub model: Sizes,
     /// All counters by name.
     pub counters: BTreeMap<String, u64>,
 }
@@ -118,6 +130,85 @@ pub struct CollectorStatus {
     pub name: String,
     /// `ok`, or what is wrong.
     pub state: String,
+    /// Events it delivered since it was switched on.
+    #[serde(default)]
+    pub events: u64,
+    /// Milliseconds since the last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event_ms: Option<u64>,
+}
+
+/// Everything behind the status page.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What `status` says.
+    pub status: Status,
+    /// Wall time of the report.
+    pub now: Timestamp,
+    /// When the process started, by the clock as it is now.
+    pub started: Timestamp,
+    /// When the configuration in force was read.
+    pub loaded: Timestamp,
+    /// Why the last reload was refused.
+    pub refused: Option<String>,
+    /// Whether events are sent to a hub at all.
+    pub forwards: bool,
+    /// Collectors that are switched off.
+    pub off: Vec<&'static str>,
+    /// The ring's file.
+    pub ring_path: PathBuf,
+    /// Events a second, newest last.
+    pub per_second: Vec<f64>,
+    /// Who talked most.
+    pub talkers: Vec<Talker>,
+    /// Alerts nobody acknowledged.
+    pub alerts_open: u64,
+    /// Of these, high or critical.
+    pub alerts_high: u64,
+    /// What the kernel offers and lacks.
+    pub kernel: Vec<Check>,
+    /// When that was looked at.
+    pub kernel_checked: Option<Timestamp>,
+    /// What the process takes.
+    pub resources: Resources,
+}
+
+/// What this process takes of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// Processor time since the start.
+    pub cpu_ms: u64,
+    /// Threads.
+    pub threads: u64,
+}
+
+impl Resources {
+    /// From `/proc/self/status` and `/proc/self/stat`, zeros where they cannot be read.
+    #[must_use]
+    pub fn own() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        Self::parse(&read("/proc/self/status"), &read("/proc/self/stat"))
+    }
+
+    fn parse(status: &str, stat: &str) -> Self {
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let word = line.and_then(|line| line.split_whitespace().next());
+            word.and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
+        };
+        // proc(5): the name in brackets may hold anything; utime and stime are the 12th and
+        // 13th field behind it, in hundredths of a second.
+        let behind = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks = behind.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|word| word.parse::<u64>().ok()).sum();
+        Self {
+            rss_bytes: field("VmRSS:").saturating_mul(1024),
+            cpu_ms: ticks.saturating_mul(10),
+            threads: field("Threads:"),
+        }
+    }
 }
 
 /// What may be asked.
@@ -133,4 +224,27 @@ pub enum Request {
         /// Go on with those to come.
         follow: bool,
     },
+    /// One line: `{"answer":{..}}` or `{"error":".."}`; see [`api`].
+    Call {
+        /// The method.
+        method: String,
+        /// Its arguments.
+        #[serde(default)]
+        arguments: serde_json::Map<String, serde_json::Value>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_resources_are_read() {
+        let status = "Name:\tx\nVmRSS:\t    9216 kB\nThreads:\t7\n";
+        let stat = "12 (a) b) S 1 2 3 4 5 6 7 8 9 10 31 11 0 0 20";
+        let expected = Resources { rss_bytes: 9_437_184, cpu_ms: 420, threads: 7 };
+        assert_eq!(Resources::parse(status, stat), expected);
+        assert_eq!(Resources::parse("", ""), Resources::default());
+        assert!(Resources::own().rss_bytes > 1_000_000);
+    }
 }

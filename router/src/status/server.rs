@@ -13,7 +13,8 @@ use std::time::Duration;
 use agentmon_core::wire::decode_event;
 use anyhow::Context as _;
 
-use super::{CONNECTIONS_MAX, Config, PATIENCE, REQUEST_BYTES_MAX, Request, Status, TAIL_MAX};
+use super::api::{self, Source};
+use super::{CONNECTIONS_MAX, Config, PATIENCE, REQUEST_BYTES_MAX, Request, TAIL_MAX};
 use crate::collect::Stop;
 use crate::pipeline;
 use crate::pipeline::recent::Seen;
@@ -31,8 +32,8 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-struct Answers<F> {
-    status: F,
+struct Answers {
+    source: Arc<dyn Source>,
     pipeline: Arc<pipeline::Shared>,
     stop: Stop,
 }
@@ -43,19 +44,16 @@ impl Server {
     ///
     /// # Errors
     /// When the path cannot be bound, or another router answers there.
-    pub fn start<F>(
+    pub fn start(
         config: &Config,
-        status: F,
+        source: Arc<dyn Source>,
         pipeline: Arc<pipeline::Shared>,
-    ) -> anyhow::Result<Self>
-    where
-        F: Fn() -> Status + Send + Sync + 'static,
-    {
+    ) -> anyhow::Result<Self> {
         let path = config.socket.clone();
         let listener = bind(&path, config.group_may_ask)
             .with_context(|| format!("status socket {}", path.display()))?;
         let stop = Stop::default();
-        let answers = Arc::new(Answers { status, pipeline, stop: stop.clone() });
+        let answers = Arc::new(Answers { source, pipeline, stop: stop.clone() });
         let thread = spawn("status", move || accept(&listener, &answers))?;
         Ok(Self { path, stop, thread: Some(thread) })
     }
@@ -93,10 +91,7 @@ fn bind(path: &Path, group_may_ask: bool) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-fn accept<F>(listener: &UnixListener, answers: &Arc<Answers<F>>)
-where
-    F: Fn() -> Status + Send + Sync + 'static,
-{
+fn accept(listener: &UnixListener, answers: &Arc<Answers>) {
     let open = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
         if answers.stop.is_set() {
@@ -134,7 +129,7 @@ impl Drop for Guard {
     }
 }
 
-fn answer<F: Fn() -> Status>(stream: &UnixStream, answers: &Answers<F>) -> anyhow::Result<()> {
+fn answer(stream: &UnixStream, answers: &Answers) -> anyhow::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = Vec::new();
@@ -142,8 +137,15 @@ fn answer<F: Fn() -> Status>(stream: &UnixStream, answers: &Answers<F>) -> anyho
     let mut out = std::io::BufWriter::new(stream);
     match serde_json::from_slice(&line) {
         Ok(Request::Status) => {
-            serde_json::to_writer(&mut out, &(answers.status)())?;
+            serde_json::to_writer(&mut out, &answers.source.status())?;
             out.write_all(b"\n")?;
+        }
+        Ok(Request::Call { method, arguments }) => {
+            let answer = match api::call(answers.source.as_ref(), &method, &arguments) {
+                Ok(answer) => serde_json::json!({ "answer": answer }),
+                Err(refusal) => serde_json::json!({ "error": refusal.to_string() }),
+            };
+            writeln!(out, "{answer}")?;
         }
         Ok(Request::Tail { last, follow }) => {
             tail(&mut out, last, follow, stream.as_fd(), answers)?
@@ -157,12 +159,12 @@ fn answer<F: Fn() -> Status>(stream: &UnixStream, answers: &Answers<F>) -> anyho
     Ok(())
 }
 
-fn tail<F>(
+fn tail(
     out: &mut impl Write,
     last: usize,
     follow: bool,
     peer: BorrowedFd<'_>,
-    answers: &Answers<F>,
+    answers: &Answers,
 ) -> anyhow::Result<()> {
     let recent = &answers.pipeline.recent;
     let mut seen = recent.last(last.min(TAIL_MAX));

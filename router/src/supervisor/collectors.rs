@@ -16,10 +16,11 @@ use serde::Serialize;
 use super::Core;
 use crate::collect::neighbours::Neighbours;
 use crate::collect::{
-    Collector, Context, State, Stop, conntrack, dnsmasq_log, firewall, leases, neighbours,
+    Collector, Context, State, Stop, Tally, conntrack, dnsmasq_log, firewall, leases, neighbours,
     passive_dns, replay,
 };
 use crate::config::CollectConfig;
+use crate::status::CollectorStatus;
 
 /// Longest pause between two attempts.
 const PAUSE_MOST: Duration = Duration::from_secs(60);
@@ -51,6 +52,7 @@ pub(super) struct Running {
     pub(super) name: String,
     settings: String,
     pub(super) state: State,
+    pub(super) tally: Arc<Tally>,
     stop: Stop,
     thread: Option<JoinHandle<()>>,
 }
@@ -82,6 +84,13 @@ pub(super) fn wanted(config: &CollectConfig, who: &Neighbours) -> Vec<Wanted> {
     let mut all: Vec<Wanted> = all.into_iter().chain(logs).flatten().collect();
     number(&mut all);
     all
+}
+
+/// The collectors a router may have that do not run; `replay` is for tests.
+pub(super) fn off(running: &[CollectorStatus]) -> Vec<&'static str> {
+    let all =
+        ["conntrack", "firewall", "passive-dns", "dnsmasq-log", "leases", "neighbours"].into_iter();
+    all.filter(|name| !running.iter().any(|c| c.name == *name)).collect()
 }
 
 /// Tells several of a kind apart.
@@ -141,8 +150,9 @@ pub(super) fn start(wanted: Wanted, core: &Arc<Core>) -> anyhow::Result<Running>
     let state = State::default();
     state.set("starting");
     let stop = Stop::default();
+    let tally = Tally::new(Arc::clone(&core.clock));
     let context = Context {
-        outbox: core.outbox(),
+        outbox: core.outbox().counted(Arc::clone(&tally)),
         stop: stop.clone(),
         clock: Arc::clone(&core.clock),
         counters: core.counters.clone(),
@@ -150,7 +160,7 @@ pub(super) fn start(wanted: Wanted, core: &Arc<Core>) -> anyhow::Result<Running>
     };
     let core = Arc::clone(core);
     let thread = super::spawn(&name, move || supervise(make.as_ref(), &context, &core))?;
-    Ok(Running { name, settings, state, stop, thread: Some(thread) })
+    Ok(Running { name, settings, state, tally, stop, thread: Some(thread) })
 }
 
 fn supervise(make: &dyn Fn() -> Box<dyn Collector>, context: &Context, core: &Core) {

@@ -2,9 +2,9 @@
 //!
 //! In: a checked [`Config`]. Out: a [`RouterHandle`] to ask, reload and stop. The binary
 //! adds signals; the hub's single-machine mode calls the same. Threads: one per collector,
-//! pipeline, forwarder, status socket.
+//! pipeline, forwarder, ubus, status socket.
 //!
-//! Order of stopping: collectors, then the pipeline (which commits what they delivered),
+//! Order of stopping: collectors, then the bus, then the pipeline (which commits what they delivered),
 //! then the forwarder (which sends for a moment more), then the status socket; each with a
 //! bound, so that stopping ends within about 15 s whatever hangs.
 //!
@@ -12,6 +12,7 @@
 //! before anything is changed; then the changed parts are swapped.
 
 mod collectors;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -30,12 +31,16 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::forward::{self, Forwarder};
 use crate::lists;
+use crate::model::Model;
 use crate::pipeline::{self, Pipeline};
 use crate::ring::snapshot::Snapshots;
 use crate::ring::{self, Ring};
-use crate::status::{self, CollectorStatus, Lack, Server, Status};
+use crate::status::api::Source;
+use crate::status::{self, Lack, Server, Status};
+use crate::ubus;
 use crate::wake::Wake;
 use collectors::Running;
+use source::{Loaded, Looked};
 
 /// How long the pipeline may take to commit what is left.
 const PIPELINE_PATIENCE: Duration = Duration::from_secs(5);
@@ -43,6 +48,8 @@ const PIPELINE_PATIENCE: Duration = Duration::from_secs(5);
 const FORWARD_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a copy that is being written may take.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the bus's thread may take to end a call.
+const BUS_PATIENCE: Duration = Duration::from_secs(3);
 /// Stack of each thread: TLS and SQLite need about 100 KiB.
 const STACK_BYTES: usize = 512 * 1024;
 
@@ -57,7 +64,10 @@ pub(crate) struct Core {
     started: Mono,
     /// `None` once the router is stopping.
     outbox: Mutex<Option<Outbox>>,
+    /// Held through a whole reload.
     config: Mutex<Config>,
+    /// The same, for those who only look and must not wait for a reload.
+    in_force: Mutex<Arc<Config>>,
     collectors: Arc<Mutex<Vec<Running>>>,
     /// Whose address it is: kept by one collector, read by others.
     neighbours: Neighbours,
@@ -67,7 +77,18 @@ pub(crate) struct Core {
     lists_missing: Mutex<Vec<String>>,
     /// Never changes while running.
     state_dir: PathBuf,
+    /// What is known about the network right now.
+    model: Arc<Model>,
+    /// OpenWrt's message bus.
+    ubus: Arc<ubus::Shared>,
+    kernel: Mutex<Looked>,
+    loaded: Mutex<Loaded>,
+    /// Reads the configuration again, where somebody does.
+    reload: Mutex<Option<Hook>>,
 }
+
+/// Something to be done later.
+type Hook = Box<dyn Fn() + Send>;
 
 /// A running router.
 pub struct RouterHandle {
@@ -75,6 +96,7 @@ pub struct RouterHandle {
     pipeline: Thread,
     forwarder: Thread,
     snapshots: Thread,
+    bus: Thread,
     server: Server,
 }
 
@@ -118,27 +140,28 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
     let core = Arc::new(Core {
         started: clock.mono(),
         clock,
-        counters,
+        counters: counters.clone(),
         ring,
         wake: Arc::default(),
         pipeline: Arc::default(),
         forward: forward::Shared::new(config.forward.clone()),
         outbox: Mutex::new(Some(outbox)),
         config: Mutex::new(config.clone()),
+        in_force: Mutex::new(Arc::new(config.clone())),
         collectors: Arc::default(),
         neighbours: Neighbours::default(),
         snapshots,
         state_dir: config.state_dir.clone(),
         lists_missing: Mutex::new(missing.iter().map(|why| format!("{why:#}")).collect()),
+        model: Arc::new(Model::new(&counters)),
+        ubus: Arc::new(ubus::Shared::new(config.ubus.clone())),
+        kernel: Mutex::default(),
+        loaded: Mutex::default(),
+        reload: Mutex::default(),
     });
-    let server = Server::start(
-        &config.status,
-        {
-            let core = Arc::clone(&core);
-            move || core.status()
-        },
-        Arc::clone(&core.pipeline),
-    )?;
+    lock(&core.loaded).0 = core.started;
+    let source: Arc<dyn Source> = Arc::<Core>::clone(&core);
+    let server = Server::start(&config.status, Arc::clone(&source), Arc::clone(&core.pipeline))?;
     let parts = pipeline::Parts {
         inbox,
         ring: Arc::clone(&core.ring),
@@ -146,11 +169,13 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
         stop: Stop::default(),
         clock: Arc::clone(&core.clock),
         counters: core.counters.clone(),
+        model: Arc::clone(&core.model),
     };
     let pipeline = start_pipeline(&core, parts, &config, lists)?;
     let forwarder = start_forwarder(&core)?;
     let snapshots = start_snapshots(&core)?;
-    let handle = RouterHandle { core, pipeline, forwarder, snapshots, server };
+    let bus = start_bus(&core, source)?;
+    let handle = RouterHandle { core, pipeline, forwarder, snapshots, bus, server };
     handle.core.run_collectors(&config)?;
     Ok(handle)
 }
@@ -223,6 +248,28 @@ fn start_forwarder(core: &Arc<Core>) -> anyhow::Result<Thread> {
     Ok(Thread { stop, thread: Some(thread) })
 }
 
+fn start_bus(core: &Arc<Core>, source: Arc<dyn Source>) -> anyhow::Result<Thread> {
+    let stop = Stop::default();
+    let parts = ubus::Parts {
+        source,
+        shared: Arc::clone(&core.ubus),
+        stop: stop.clone(),
+        clock: Arc::clone(&core.clock),
+        counters: core.counters.clone(),
+    };
+    let panics = core.counters.counter("ubus.panics");
+    let thread = spawn("ubus", move || {
+        // What somebody asks over the bus must not end the bus for all others.
+        while catch_unwind(AssertUnwindSafe(|| ubus::run(&parts))).is_err() {
+            panics.inc();
+            if parts.stop.sleep(Duration::from_secs(1)) {
+                return;
+            }
+        }
+    })?;
+    Ok(Thread { stop, thread: Some(thread) })
+}
+
 impl RouterHandle {
     /// Everything a person or the hub may want to know, now.
     #[must_use]
@@ -241,7 +288,25 @@ impl RouterHandle {
     /// # Errors
     /// What is wrong with it; the old one stays in force.
     pub fn reload(&self, config: Config) -> anyhow::Result<()> {
-        self.core.reload(config)
+        let result = self.core.reload(config);
+        match &result {
+            Ok(()) => {
+                *lock(&self.core.loaded) = (self.core.clock.mono(), None);
+            }
+            Err(error) => self.refused(error),
+        }
+        result
+    }
+
+    /// Says on the status page why a new configuration is not in force.
+    pub fn refused(&self, error: &anyhow::Error) {
+        lock(&self.core.loaded).1 = Some(format!("{error:#}"));
+    }
+
+    /// What to do when somebody asks over ubus or the status socket for the configuration to
+    /// be read again. Must return at once.
+    pub fn on_reload(&self, hook: impl Fn() + Send + 'static) {
+        *lock(&self.core.reload) = Some(Box::new(hook));
     }
 
     /// A part that should run has ended by itself: the process should end and be restarted.
@@ -262,6 +327,9 @@ impl RouterHandle {
             return;
         }
         self.core.stop_collectors();
+        self.bus.stop.stop();
+        self.core.ubus.poke();
+        self.bus.end(BUS_PATIENCE, "ubus");
         self.pipeline.end(PIPELINE_PATIENCE, "pipeline");
         self.forwarder.stop.stop();
         self.core.wake.ring();
@@ -298,26 +366,6 @@ impl Core {
         lock(&self.outbox).clone().unwrap_or_else(|| Outbox::channel().0)
     }
 
-    fn status(&self) -> Status {
-        let collectors = lock(&self.collectors);
-        let collectors = collectors
-            .iter()
-            .map(|c| CollectorStatus { name: c.name.clone(), state: c.state.get() })
-            .collect();
-        let now = self.clock.mono();
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_seconds: now.since(self.started).as_secs(),
-            collectors,
-            ring: self.ring.status(),
-            forward: self.forward.status(now),
-            tier0: self.pipeline.status(),
-            snapshot: self.snapshots.status(),
-            lacks: self.lacks(),
-            counters: self.counters.snapshot(),
-        }
-    }
-
     /// What is off although it is switched on, and why.
     fn lacks(&self) -> Vec<Lack> {
         let list = |why: &String| Lack {
@@ -350,10 +398,12 @@ impl Core {
         self.pipeline.reconfigure(config.tier0.clone(), lists);
         self.snapshots.reconfigure(&config.ring);
         self.forward.reconfigure(config.forward.clone());
+        self.ubus.reconfigure(config.ubus.clone());
         self.wake.ring();
         if let Err(error) = self.run_collectors(&config) {
             tracing::error!("a collector cannot be started: {error:#}");
         }
+        *lock(&self.in_force) = Arc::new(config.clone());
         *current = config;
         Ok(())
     }

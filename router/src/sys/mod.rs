@@ -87,6 +87,59 @@ pub fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> 
     Ok(ready > 0)
 }
 
+/// What to wait for on a descriptor, and then what came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// Something to read, or the end.
+    pub read: bool,
+    /// Room to write.
+    pub write: bool,
+}
+
+/// Waits until one of the descriptors is ready for what is wanted of it, at most `timeout`;
+/// a signal ends the wait early. An error or the end of a connection shows as readable.
+///
+/// # Errors
+/// What `poll` says.
+pub fn wait_any<const N: usize>(
+    wanted: [(BorrowedFd<'_>, Ready); N],
+    timeout: Duration,
+) -> io::Result<[Ready; N]> {
+    let mut entries = wanted.map(|(fd, want)| {
+        let read = if want.read { libc::POLLIN } else { 0 };
+        let write = if want.write { libc::POLLOUT } else { 0 };
+        libc::pollfd { fd: fd.as_raw_fd(), events: read | write, revents: 0 }
+    });
+    let ms = timeout.as_nanos().div_ceil(1_000_000);
+    let ms = libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX);
+    // SAFETY: as many valid entries as the count says, alive across the call; the borrowed
+    // descriptors are open at least as long.
+    let ready = unsafe { libc::poll(entries.as_mut_ptr(), N as libc::nfds_t, ms) };
+    if ready < 0 {
+        let error = io::Error::last_os_error();
+        let none = [Ready::default(); N];
+        return if error.kind() == io::ErrorKind::Interrupted { Ok(none) } else { Err(error) };
+    }
+    Ok(entries.map(|entry| Ready {
+        read: entry.revents & !libc::POLLOUT != 0,
+        write: entry.revents & libc::POLLOUT != 0,
+    }))
+}
+
+/// Sends this process the signal that makes its service read the configuration again.
+pub fn ask_own_reload() {
+    // SAFETY: plain numbers; the signal is blocked in every thread and waited for on one
+    // (see `block_signals`), which is what a caller must have seen to.
+    unsafe { libc::kill(libc::getpid(), libc::SIGHUP) };
+}
+
+/// The user this process acts as; 0 is root.
+#[must_use]
+pub fn user_id() -> u32 {
+    // SAFETY: takes nothing, always succeeds.
+    unsafe { libc::geteuid() }
+}
+
 /// From now on the calling thread gives way to all others that want a CPU (nice 10, which
 /// on Linux is a thread's own, see setpriority(2)). Needs no privilege; refusal is no harm.
 pub fn yield_to_others() {
@@ -231,6 +284,21 @@ mod tests {
         assert!(!wait_readable(reader.as_fd(), Duration::ZERO).unwrap());
         writer.write_all(b"x").unwrap();
         assert!(wait_readable(reader.as_fd(), Duration::from_secs(5)).unwrap());
+    }
+
+    #[test]
+    fn waiting_for_several_tells_them_apart() {
+        use std::io::Write;
+        use std::os::unix::net::UnixStream;
+        let (a, b) = UnixStream::pair().unwrap();
+        let (c, mut d) = UnixStream::pair().unwrap();
+        d.write_all(b"x").unwrap();
+        let read = Ready { read: true, write: false };
+        let both = Ready { read: true, write: true };
+        let wait = || wait_any([(a.as_fd(), both), (c.as_fd(), read)], Duration::ZERO).unwrap();
+        assert_eq!(wait(), [Ready { read: false, write: true }, read]);
+        drop(b);
+        assert!(wait()[0].read, "the end shows as readable");
     }
 
     #[test]

@@ -13,14 +13,16 @@
 //!   hub         {state: "connected" | "trying" | "not_joined" | "off", detail, url, last_ack,
 //!                backlog_events, backlog_bytes, error}
 //!   collectors  as `collectors`
-//!   ring        {events, bytes, bytes_max, accepted, acked, evicted, path, snapshot}
+//!   ring        {events, bytes, bytes_max, accepted, acked, evicted, path,
+//!                snapshot: {path, every_seconds, state, events, bytes_written, age_seconds}}
 //!   drops       [{reason, count}]          since the start, largest first
 //!   events_per_s            [60 numbers]   mean of 5 s each, newest last
 //!   events_per_s_step_ms    5000
 //!   top_talkers [{device, ip, mac, name, bytes, flows}]   the 10 with most bytes
 //!   top_talkers_seconds     600            over this time
 //!   alerts      {open, high}               not acknowledged; of those high or critical
-//!   kernel      {ok, checked, problems: [{what, detail, mend}]}
+//!   kernel      {ok, checked, problems: [{what, detail, mend}]}   all that is off but
+//!                should be on, and how to mend it
 //!   ubus        {state, detail}
 //!   config      {loaded, error}            the last reload, and why it was refused
 //!   resources   {rss_bytes, cpu_ms, threads}
@@ -50,3 +52,47 @@
 //! argument it matches name, MAC or address. `limit` is at most 200. An alert folds all
 //! findings of one rule, subject and device; it opens again when its severity rises above
 //! what had been acknowledged. `severity` as an argument means: at least.
+
+use super::blob::{Writer, kind};
+use crate::status::api::{Kind, METHODS, Method};
+
+/// The object's name.
+pub const NAME: &str = "agentmon";
+/// Sent for each alert that is new, or worse than before.
+pub const ALERT_EVENT: &str = "agentmon.alert";
+/// Where ubusd reads what a user other than root may do.
+pub const ACL_PATH: &str = "/usr/share/acl.d/agentmon.json";
+
+/// The methods as ubusd wants them: a table for each, with the type of each argument.
+#[must_use]
+pub fn signature() -> Writer {
+    METHODS
+        .iter()
+        .fold(Writer::default(), |all, method| all.named_table(method.name, &arguments(method)))
+}
+
+fn arguments(method: &Method) -> Writer {
+    method.arguments.iter().fold(Writer::default(), |all, (name, wanted)| {
+        let number = match wanted {
+            Kind::Text => kind::STRING,
+            Kind::Number => kind::INT64,
+            Kind::Flag => kind::BOOL,
+        };
+        all.named_u32(name, number.into())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ubus::blob::read_table;
+    use serde_json::json;
+
+    #[test]
+    fn the_signature_names_methods_and_types() {
+        let signature = read_table(signature().bytes()).unwrap();
+        assert_eq!(signature.len(), METHODS.len());
+        assert_eq!(signature["flows"], json!({ "limit": 4, "device": 3 }));
+        assert_eq!(signature["status"], json!({}));
+    }
+}

@@ -23,11 +23,14 @@ pub mod sum;
 #[cfg(test)]
 mod tests;
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Body, Event};
+use crate::event::{Body, Dns, DnsStatus, Event};
 use crate::finding::Finding;
+use crate::name::Name;
 use crate::names::{Names, NamesConfig};
 use crate::time::Timestamp;
 use locals::Locals;
@@ -211,6 +214,27 @@ impl Engine {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.direct_ip.is_waiting()
+    }
+
+    /// What the detectors of names say about one, as if it had been asked for and answered.
+    /// Remembers nothing.
+    #[must_use]
+    pub fn verdict(&self, name: &Name) -> Vec<Finding> {
+        let dns = Dns {
+            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            mac: None,
+            name: name.clone(),
+            qtype: 1,
+            status: DnsStatus::Forwarded,
+            rcode: Some(0),
+            answers: Vec::new(),
+            ttl: None,
+            upstream: None,
+            latency_us: None,
+            blocked_by: None,
+            source: "score".into(),
+        };
+        self.blocklist.verdict(&dns).into_iter().chain(self.dga.verdict(&dns)).collect()
     }
 
     fn decide(&mut self, at: Moment, found: &mut Vec<Found>) {

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use crate::event::{
     Answer, Body, Dns, DnsStatus, Endpoint, Event, Firewall, Flow, FlowPhase, Verdict,
 };
-use crate::finding::EVIDENCE_MAX;
+use crate::finding::{EVIDENCE_MAX, Finding};
+use crate::name::Name;
 use crate::time::Timestamp;
 
 use super::blocklist::{self, Blocklist};
@@ -216,5 +217,24 @@ proptest! {
                 prop_assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{}", text);
             }
         }
+    }
+}
+
+#[test]
+fn a_verdict_is_what_would_be_found_and_remembers_nothing() {
+    let lists: &[(&str, f64, &str)] = &[("malware", 0.8, "evil.example")];
+    let mut engine = engine_with_lists(&blocklist::Config::default(), lists);
+    for name in ["www.example.com", "a.evil.example", "xjwqkzvbtrpfhgd.example", "."] {
+        let name: Name = name.parse().unwrap();
+        let (once, twice) = (engine.verdict(&name), engine.verdict(&name));
+        assert_eq!(once, twice);
+        let mut question = dns("127.0.0.1", name.as_str(), &[]);
+        (question.rcode, question.source) = (Some(0), "score".into());
+        let mut found = Vec::new();
+        let mut event = Event { time: Timestamp::from_secs(1), body: Body::Dns(question) };
+        engine.on_event(&mut event, &mut found);
+        let found: Vec<Finding> = found.into_iter().map(|f| f.finding).collect();
+        assert_eq!(once, found, "{name}");
+        assert_eq!(found.is_empty(), ["www.example.com", "."].contains(&name.as_str()), "{name}");
     }
 }

@@ -167,6 +167,12 @@ impl Detector {
         found.push(Found { time: at.time, finding: finding(dns, name, &hit, stopped) });
     }
 
+    /// What it would say of a question, whoever asks and whatever was said before.
+    pub(super) fn verdict(&self, dns: &Dns) -> Option<Finding> {
+        let hit = self.enabled.then(|| self.lists.lookup(&dns.name))??;
+        Some(finding(dns, &dns.name, &hit, dns.is_refused()))
+    }
+
     pub(super) const fn lists(&self) -> &Blocklist {
         &self.lists
     }

@@ -344,6 +344,14 @@ impl Detector {
         found.push(Found { time: at.time, finding: single(&self.config, dns, score, fate) });
     }
 
+    /// What it would say of a single question, whoever asks and whatever was said before.
+    pub(super) fn verdict(&self, dns: &Dns) -> Option<Finding> {
+        let score = score(&dns.name);
+        let tells =
+            self.config.enabled && !score.label.is_empty() && score.value >= self.config.strong;
+        tells.then(|| single(&self.config, dns, &score, Fate::of(dns)))
+    }
+
     pub(super) fn status(&self) -> [(&'static str, u64); 3] {
         [
             ("tier0.dga.clients", u64::try_from(self.clients.len()).unwrap_or(u64::MAX)),
