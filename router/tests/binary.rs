@@ -233,3 +233,38 @@ fn exit_codes() {
     assert_eq!(code(&["nonsense"]), Some(2));
     assert_eq!(code(&["check", "--config", "/nonexistent"]), Some(1));
 }
+
+/// A power cut: the program is killed and its memory disk is gone. What was copied to flash
+/// comes back under its own numbers, by which a hub stores nothing twice.
+#[test]
+fn a_power_cut_loses_what_was_not_copied_and_doubles_nothing() {
+    let bench = Bench::new(5_000);
+    let flash = bench.path("flash/ring.snapshot");
+    let copying =
+        format!("[ring]\nsnapshot_seconds = 1\nsnapshot_path = \"{}\"\n", flash.display());
+    bench.configure(&copying);
+    let mut router = bench.start();
+    router.says("agentmon-router 0");
+    eventually("all copied", || bench.status()["snapshot"]["events"] == 5_000);
+    let epoch = bench.status()["ring"]["epoch"].clone();
+    let written = bench.status()["snapshot"]["bytes_written"].as_u64().expect("a number");
+    assert!(written >= fs::metadata(&flash).expect("there").len());
+    drop(router);
+    fs::remove_dir_all(bench.path("state")).expect("ours");
+
+    // Nothing new comes: the replay has nothing to read.
+    fs::write(bench.path("events.ndjson"), "").expect("writable");
+    let mut router = bench.start();
+    router.says("5000 events restored");
+    eventually("restored", || bench.status()["ring"]["pending"] == 5_000);
+    assert_ne!(bench.status()["ring"]["epoch"], epoch, "new events get numbers of their own");
+    router.signal("-TERM");
+    assert!(router.child.wait().expect("waited for").success());
+    let path = bench.path("state/ring.db");
+    let config = ring::Config { path, ..ring::Config::default() };
+    let ring = Ring::open(&config, &Counters::default(), Arc::new(SystemClock)).expect("sound");
+    let first = ring.peek(5_000, usize::MAX).expect("readable").expect("there");
+    assert_eq!((first.epoch, first.events.len()), (epoch.as_u64().expect("a number"), 5_000));
+    drop(ring);
+    assert_eq!(bench.stored(), (0..5_000).collect::<Vec<_>>());
+}

@@ -190,3 +190,82 @@ fn a_panic_is_counted_and_survived() {
     eventually("shown", || states(&router).iter().any(|(_, s)| s.contains("internal error")));
     assert!(!router.is_broken());
 }
+
+/// The machine's clock, wrong by a number of seconds.
+struct WrongClock(std::sync::atomic::AtomicI64);
+
+impl Clock for WrongClock {
+    fn wall(&self) -> agentmon_core::time::Timestamp {
+        let wrong = self.0.load(Ordering::SeqCst).saturating_mul(1_000_000_000);
+        agentmon_core::time::Timestamp::from_nanos(SystemClock.wall().nanos() + wrong)
+    }
+    fn mono(&self) -> Mono {
+        SystemClock.mono()
+    }
+}
+
+/// A router without a battery begins in 1970, until NTP sets it: what it saw before reaches
+/// the hub, and a name resolved before explains a connection made after.
+#[test]
+fn events_of_1970_are_kept_and_make_no_findings() {
+    use agentmon_core::event::Body;
+    use agentmon_core::wire::decode_event;
+
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&seen);
+    let hub = TestHub::start(move |asked| {
+        let batch = asked.batch();
+        let events = batch.events.iter().map(|bytes| decode_event(bytes).unwrap());
+        lock(&all).extend(events.map(|event| event.body));
+        Say::acked(&batch)
+    });
+    let dir = tempfile::tempdir().unwrap();
+    join::save(&dir.path().join("identity.json"), &hub.join("secret")).unwrap();
+    let clock = Arc::new(WrongClock(0.into()));
+    let now = SystemClock.wall().secs();
+    clock.0.store(60 - now, Ordering::SeqCst);
+    let flow = |id: u32, dst: &str| {
+        let ns = i64::from(id);
+        format!(
+            "{{\"time_ns\":{ns},\"kind\":\"flow\",\"id\":{id},\"phase\":\"end\",\"proto\":6,\
+             \"src\":{{\"ip\":\"192.168.77.25\",\"port\":{}}},\"dst\":{{\"ip\":\"{dst}\",\"port\":443}},\
+             \"start\":{ns},\"duration_ms\":5,\"replied\":true,\"offloaded\":false}}\n",
+            40_000 + id
+        )
+    };
+    let dns = "{\"time_ns\":1,\"kind\":\"dns\",\"client\":\"192.168.77.25\",\"name\":\"api.example.net\",\
+               \"qtype\":1,\"status\":\"forwarded\",\"rcode\":0,\"answers\":[{\"address\":\"198.51.100.20\"}],\
+               \"ttl\":300,\"source\":\"replay\"}\n";
+    let (before, after) = (dir.path().join("before.ndjson"), dir.path().join("after.ndjson"));
+    std::fs::write(&before, dns.to_owned() + &flow(1, "198.51.100.20")).unwrap();
+    std::fs::write(&after, flow(2, "198.51.100.20") + &flow(3, "198.51.100.66")).unwrap();
+    let with = |path: &Path| {
+        let mut config = config(dir.path(), Some(path));
+        config.collect.replay.shift_to_now = true;
+        config.tier0.direct_ip.startup_grace_seconds = 0;
+        config.tier0.direct_ip.grace_seconds = 0;
+        config
+    };
+    let router = start_with(with(&before), Arc::clone(&clock) as _).unwrap();
+    let bodies = |want: usize| lock(&seen).len() >= want;
+    eventually("what was seen in 1970 is at the hub", || bodies(2));
+    clock.0.store(0, Ordering::SeqCst);
+    eventually("the jump is noticed", || {
+        router.counters().snapshot().get("pipeline.clock_set").is_some_and(|n| *n == 1)
+    });
+    router.reload(with(&after)).unwrap();
+    // The one finding is about the address that no answer explains, which proves that the
+    // detector is awake; it comes last, as the flow does.
+    eventually("what was seen after it too", || bodies(5));
+    let status = router.status();
+    router.stop();
+    let seen = lock(&seen);
+    let findings: Vec<_> =
+        seen.iter().filter_map(|b| if let Body::Finding(f) = b { Some(f) } else { None }).collect();
+    assert_eq!((seen.len(), findings.len()), (5, 1), "{seen:?}");
+    assert!(format!("{:?}", findings[0]).contains("198.51.100.66"), "{findings:?}");
+    assert!(status.ring.conserves() && status.ring.accepted == 5, "{:?}", status.ring);
+    assert!(
+        seen.iter().all(|b| !matches!(b, Body::Flow(f) if f.start.is_some_and(|s| s.secs() < 0)))
+    );
+}

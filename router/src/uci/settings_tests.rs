@@ -52,6 +52,22 @@ fn the_shipped_file_and_the_documentation_name_every_setting() {
     }
 }
 
+/// `| `main.enabled` | `1` |`: the default that the shipped file has, in words for lists.
+#[test]
+fn the_documentation_tells_the_shipped_defaults() {
+    for section in &syntax::parse(SHIPPED.as_bytes()).unwrap() {
+        for entry in &section.options {
+            let Value::One(value) = &entry.value else { continue };
+            let name = section.name.as_deref().filter(|_| section.kind != LIST).unwrap_or(LIST);
+            if name == LIST && entry.name != "score" {
+                continue;
+            }
+            let row = format!("| `{name}.{}` | `{value}` |", entry.name);
+            assert!(DOCS.contains(&row), "the docs lack: {row}");
+        }
+    }
+}
+
 #[test]
 fn options_reach_the_daemon() {
     let settings = read_text(
