@@ -47,6 +47,9 @@ function ground(element) {
 	return { behind, seen };
 }
 
+/* What fades in has arrived. */
+document.getAnimations().forEach((one) => one.finish());
+
 const found = [];
 const walker = document.createTreeWalker(document.getElementById('view'), NodeFilter.SHOW_TEXT);
 let looked = 0;

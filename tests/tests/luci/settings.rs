@@ -146,7 +146,8 @@ fn nonsense_is_refused_while_typing() {
     browser.shows(".modal", "a size from 2M to 4G");
     browser.picture("refused");
     assert_eq!(stage.host.uci().text(), before);
-    stage.browser.close();
+    // LuCI tells the console, too, why it did not save.
+    stage.browser.close_but_for(&["contains an invalid input value"]);
 }
 
 /// Saves and waits until the form shows what was stored.
