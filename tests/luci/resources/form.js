@@ -68,6 +68,7 @@ const Section = baseclass.extend({
 		this.children.push(option);
 		return option;
 	},
+	formvalue(sid, name) { return this.children.find((one) => one.option == name).formvalue(sid); },
 	node(sid) {
 		return E('div', { 'id': 'cbi-' + this.map.config + '-' + sid, 'class': 'cbi-section-node', 'data-section-id': sid },
 			this.children.map((option) => option.render(sid)));
@@ -119,7 +120,9 @@ const Value = baseclass.extend({
 		const value = (name) => this.section.children.find((one) => one.option == name).fields[sid].widget.getValue();
 		return this.deps.length == 0 || this.deps.some((one) => Object.keys(one).every((name) => value(name) == one[name]));
 	},
-	cfgvalue(sid) { return uci.get(this.map.config, sid, this.option); },
+	load(sid) { return uci.get(this.map.config, sid, this.option); },
+	cfgvalue(sid) { return this.load(sid); },
+	formvalue(sid) { return this.fields[sid] ? this.fields[sid].widget.getValue() : null; },
 	make(value, options) { return new widgets.Text(value, options); },
 
 	render(sid) {

@@ -1,5 +1,6 @@
 //! The tests, by page, and the stage they share.
 
+mod agreement;
 mod alerts;
 mod catalogue;
 mod devices;

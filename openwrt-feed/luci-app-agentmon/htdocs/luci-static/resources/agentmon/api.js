@@ -30,6 +30,9 @@ const call = {
 	ack: rpc.declare({ object: 'agentmon', method: 'ack', params: [ 'id', 'note' ] })
 };
 
+/* UCI's words for a switch that is off. */
+const OFF = [ '0', 'off', 'false', 'no', 'disabled' ];
+
 /* Asked past LuCI's cache of settings: it must be the value of now. */
 const setting = rpc.declare({ object: 'uci', method: 'get', params: [ 'config', 'section', 'option' ], expect: { value: '' } });
 
@@ -80,7 +83,7 @@ return baseclass.extend({
 
 	/* Whether the settings say that the service is off. Without the right to read them: no. */
 	switchedOff() {
-		return setting('agentmon', 'main', 'enabled').then((value) => value == '0').catch(() => false);
+		return setting('agentmon', 'main', 'enabled').then((value) => OFF.includes(value.toLowerCase())).catch(() => false);
 	},
 
 	/* The list under a key of a reply: bounded, and only of objects. */

@@ -7,26 +7,46 @@
  * while one still types. Nothing is refused here that the daemon takes.
  */
 
-const SECONDS = { s: 1, m: 60, h: 3600, d: 86400 };
-const DURATION = /^([0-9]{1,9})([smhd])$/;
-const BYTES = { '': 1, K: 1024, M: 1024 * 1024, G: 1024 * 1024 * 1024 };
-const SIZE = /^([0-9]{1,12})([KMG]?)$/;
+const SECONDS = { '': 1, s: 1, m: 60, h: 3600, d: 86400 };
+const DURATION = /^([0-9]{1,12}) *([smhd]?)$/;
+const BYTES = { '': 1, k: 1024, m: 1024 * 1024, g: 1024 * 1024 * 1024 };
+const SIZE = /^([0-9]{1,15}) *([kmg]?)(i?b)?$/;
 
 const DOMAIN = /^(?=.{1,253}\.?$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?$/i;
-const SERVICE = /^([0-9]{1,5})\/(tcp|udp|sctp|dccp)$/;
-const JOIN = /^agentmon-join-[A-Za-z0-9_.=:+\/-]{1,32000}$/;
-const NAME = /^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$/;
-const UTC_OFFSET = /^[+-][0-9]{2}:[0-9]{2}$/;
-const POSIX_TZ = /^[A-Za-z<][A-Za-z0-9<>+:,.\/-]{2,63}$/;
+const SERVICE = /^([0-9]{1,5})\/(tcp|udp)$/;
+const NAME = /^[A-Za-z0-9._-]{1,64}$/;
+const HUB = /^https:\/\/[A-Za-z0-9.:\[\]-]{1,300}$/;
+/* Absolute, and of a file: no control characters, not / itself, not the folder above. */
+const PATH = /^\/+[^\u0000-\u001f\u007f-\u009f\/][^\u0000-\u001f\u007f-\u009f]{0,253}$/;
+const UP = /\/\.{1,2}\/*$/;
+const UTC_OFFSET = /^[+-](0[0-9]|1[0-4]):[0-5][0-9]$/;
+const POSIX_TZ = /^[A-Za-z]{3,6}[+-]?[0-9]{1,2}(:[0-9]{2})?([A-Za-z]{3,6}([+-]?[0-9]{1,2})?,M[0-9.]+(\/[0-9:]+)?,M[0-9.]+(\/[0-9:]+)?)?$/;
+
+/* A join line: this, and behind it a JSON object in base64url. See router/src/join.rs. */
+const JOIN = /^agentmon-join1:([A-Za-z0-9_-]{1,16369})=*$/;
+const JOIN_FIELDS = [ 'url', 'name', 'token', 'ca_pem' ];
 
 function seconds(value) {
-	const match = DURATION.exec(value);
+	const match = DURATION.exec(String(value).trim().toLowerCase());
 	return match ? match[1] * SECONDS[match[2]] : NaN;
 }
 
 function bytes(value) {
-	const match = SIZE.exec(value);
-	return match ? match[1] * BYTES[match[2]] : NaN;
+	const match = SIZE.exec(String(value).trim().toLowerCase());
+	return (match && (match[2] || !match[3])) ? match[1] * BYTES[match[2]] : NaN;
+}
+
+/* Whether a join line came whole: what it holds can be read, and nothing is missing. */
+function isJoin(value) {
+	const match = JOIN.exec(value.replace(/\s/g, ''));
+
+	try {
+		const join = JSON.parse(atob(match[1].replace(/-/g, '+').replace(/_/g, '/')));
+		return join.v === 1 && JOIN_FIELDS.every((key) => typeof join[key] == 'string' && join[key] != '') && HUB.test(join.url);
+	}
+	catch (e) {
+		return false;
+	}
 }
 
 /* An empty value means the default and is always right; whether it may be empty is the
@@ -52,7 +72,7 @@ return baseclass.extend({
 	/* The same, or 0 for never. */
 	durationOrNever(least, most) {
 		const check = this.duration(least, most);
-		return (section, value) => (value === '0') ? true : check(section, value);
+		return (section, value) => (seconds(value) === 0) ? true : check(section, value);
 	},
 
 	size(least, most) {
@@ -73,24 +93,16 @@ return baseclass.extend({
 	},
 
 	path() {
-		return validator((value) => value.startsWith('/') && value.length <= 255 && !/[\u0000-\u001f\u007f]/.test(value),
-			_('a full path, beginning with /'));
+		return validator((value) => PATH.test(value) && !UP.test(value),
+			_('the full path of a file, beginning with /'));
 	},
 
 	url() {
-		return validator((value) => {
-			try {
-				const url = new URL(value);
-				return url.protocol == 'https:' && url.hostname != '' && !/\s/.test(value);
-			}
-			catch (e) {
-				return false;
-			}
-		}, _('an address that begins with https://'));
+		return validator((value) => HUB.test(value), _('https:// and the name or address of the hub, perhaps with a port, and nothing behind it'));
 	},
 
 	join() {
-		return validator((value) => JOIN.test(value), _('the whole line that agentmon enroll printed, beginning with agentmon-join-'));
+		return validator(isJoin, _('the whole line that agentmon enroll printed; it begins with agentmon-join1: and this one is damaged or cut off'));
 	},
 
 	name() {

@@ -1,6 +1,7 @@
 'use strict';
 'require baseclass';
 'require form';
+'require uci';
 'require agentmon.check as check';
 
 /*
@@ -12,8 +13,24 @@ function section(map, name, type, title, help) {
 	return map.section(form.NamedSection, name, type, title, help);
 }
 
+/* UCI knows more words for on and off than LuCI's checkbox: without this `yes` would be
+   shown, and saved, as off. */
+const ON = [ '1', 'on', 'true', 'yes', 'enabled' ];
+const OFF = [ '0', 'off', 'false', 'no', 'disabled' ];
+
+const Switch = form.Flag.extend({
+	load(section_id) {
+		const value = String(uci.get('agentmon', section_id, this.option) ?? '').toLowerCase();
+
+		if (ON.includes(value))
+			return '1';
+
+		return OFF.includes(value) ? '0' : null;
+	}
+});
+
 function flag(parent, name, title, help, standard) {
-	const option = parent.option(form.Flag, name, title, help);
+	const option = parent.option(Switch, name, title, help);
 	option.default = standard;
 	/* Written out even when it is the default: what is on and off is seen in the file. */
 	option.rmempty = false;
@@ -47,6 +64,35 @@ function only(...options) {
 	}
 }
 
+/* A second check behind an option's own. */
+function also(option, right, wanted) {
+	const own = option.validate;
+
+	option.validate = function(section_id, value) {
+		const verdict = own.call(this, section_id, value);
+		return (verdict !== true || right(section_id, value)) ? verdict : wanted;
+	};
+}
+
+/* One reader holds an NFLOG group: two collectors that are on need two. */
+function apart(one, oneSection, other, otherSection) {
+	const number = (option, section_id) => option.formvalue(section_id) || option.placeholder;
+	const on = (option, section_id) => option.section.formvalue(section_id, 'enabled') != '0';
+	const differ = (value, standard, rival, rivalSection) =>
+		!on(rival, rivalSection) || (value || standard) != number(rival, rivalSection);
+
+	also(one, (section_id, value) => differ(value, one.placeholder, other, otherSection), _('another group than that of DNS on the wire'));
+	also(other, (section_id, value) => differ(value, other.placeholder, one, oneSection), _('another group than that of the stopped packets'));
+}
+
+/* A list that is on has a file or names, not both. */
+function either(enabled, path, names) {
+	const has = (section_id) => L.toArray(names.formvalue(section_id)).length > 0;
+
+	also(path, (section_id, value) => enabled.formvalue(section_id) != '1' || (value != '') != has(section_id),
+		_('either a file, or names below: not both, not neither'));
+}
+
 return baseclass.extend({
 	main(map) {
 		const s = section(map, 'main', 'agentmon', _('Service'));
@@ -55,8 +101,8 @@ return baseclass.extend({
 		flag(s, 'nft_table', _('Own firewall table'),
 			_('Adds the table inet agentmon: the kernel tracks connections and copies DNS packets to the collector. It decides over no packet.'), '1');
 		flag(s, 'log_rejects', _('See rejected packets'), _('Copies of what the firewall rejects, for the collector of stopped packets.'), '1');
-		value(s, 'log_rejects_rate', _('Copies a second'), _('At most so many copies of rejected packets in a second.'), '100', check.whole(1, 10000));
-		values(s, 'local_network', _('Own networks'), _('Networks of the house besides the private ranges, such as a public prefix.'), 'cidr');
+		value(s, 'log_rejects_rate', _('Copies a second'), _('At most so many copies of rejected packets in a second.'), '100', check.whole(1, 100000));
+		values(s, 'local_network', _('Own networks'), _('Networks of the house besides the private ranges, such as a public prefix.'), 'or(ipaddr, cidr)');
 
 		const level = s.option(form.ListValue, 'log_level', _('Log level'), _('Least severe messages that are written to the system log.'));
 		level.default = 'info';
@@ -80,9 +126,9 @@ return baseclass.extend({
 			value(s, 'name', _('Name of this sensor'), _('As the hub knows it.'), '', check.name()),
 			value(s, 'token_file', _('File with the token'), _('Only without a join line.'), '/etc/agentmon/token', check.path()),
 			value(s, 'ca', _('File with the hub\'s certificate'), _('Only without a join line.'), '/etc/agentmon/hub-ca.pem', check.path()),
-			value(s, 'health_interval', _('Health report'), _('How often an idle router says that it is well.'), '30s', check.duration('1s', '1d')),
-			value(s, 'batch_events', _('Events in one message'), _('Most events sent at once.'), '5000', check.whole(1, 100000)),
-			value(s, 'batch_size', _('Size of one message'), _('Most bytes sent at once, before compression.'), '512K', check.size('4K', '8M')));
+			value(s, 'health_interval', _('Health report'), _('How often an idle router says that it is well.'), '30s', check.duration('1s', '1h')),
+			value(s, 'batch_events', _('Events in one message'), _('Most events sent at once.'), '5000', check.whole(1, 50000)),
+			value(s, 'batch_size', _('Size of one message'), _('Most bytes sent at once, before compression.'), '512K', check.size('64K', '8M')));
 	},
 
 	ring(map) {
@@ -91,7 +137,7 @@ return baseclass.extend({
 		value(s, 'path', _('File'), _('On /tmp it is in memory.'), '/tmp/agentmon/ring.db', check.path());
 		value(s, 'size', _('Size'), _('Most bytes it takes; 16M hold about 125000 connections.'), '16M', check.size('2M', '4G'));
 		value(s, 'snapshot_interval', _('Copy to flash every'),
-			_('So that a power cut loses less: 1h, 24h; 0 means never. Each copy wears the flash.'), '0', check.durationOrNever('1m', '30d'));
+			_('So that a power cut loses less: 1h, 24h; 0 means never. Each copy wears the flash.'), '0', check.durationOrNever('1m', '31d'));
 		value(s, 'snapshot_path', _('Place of the copy'), _('A USB disk is kinder than the router\'s own flash.'),
 			'/etc/agentmon/ring.snapshot', check.path());
 	},
@@ -101,18 +147,21 @@ return baseclass.extend({
 		flag(s, 'enabled', _('Switched on'), '', '1');
 		only(value(s, 'dump_interval', _('Full read every'), _('Gives the byte counts of long connections.'), '15s', check.duration('1s', '1h')),
 			value(s, 'poll_interval', _('Full read without events every'), _('While the kernel sends no events (hardware offload).'), '5s', check.duration('1s', '1h')),
-			value(s, 'flows_max', _('Open connections remembered'), _('About 250 bytes each.'), '32768', check.whole(16, 4000000)),
+			value(s, 'flows_max', _('Open connections remembered'), _('About 250 bytes each.'), '32768', check.whole(1, 4194304)),
 			flag(s, 'loopback', _('The router\'s talk with itself'), '', '0'),
-			value(s, 'buffer', _('Event buffer'), _('Room for events not read yet; memory only while it is behind.'), '8M', check.size('64K', '256M')));
+			value(s, 'buffer', _('Event buffer'), _('Room for events not read yet; memory only while it is behind.'), '8M', check.size('64K', '1G')));
 
 		s = section(map, 'firewall', 'collector', _('Collector: stopped packets'), _('What the firewall rejected. Needs kmod-nfnetlink-log.'));
 		flag(s, 'enabled', _('Switched on'), '', '1');
-		only(value(s, 'group', _('NFLOG group'), _('Number of the group the copies come by.'), '5', check.whole(0, 65535)));
+		const rejects = value(s, 'group', _('NFLOG group'), _('Number of the group the copies come by.'), '5', check.whole(0, 65535));
+		only(rejects);
 
 		s = section(map, 'passive_dns', 'collector', _('Collector: DNS on the wire'), _('Questions and answers that pass the router. Needs kmod-nfnetlink-log.'));
 		flag(s, 'enabled', _('Switched on'), '', '1');
-		only(value(s, 'group', _('NFLOG group'), _('Number of the group the copies come by.'), '6', check.whole(0, 65535)),
-			value(s, 'exchanges_max', _('Questions waiting for an answer'), _('About 250 bytes each.'), '4096', check.whole(16, 1000000)));
+		const dns = value(s, 'group', _('NFLOG group'), _('Number of the group the copies come by.'), '6', check.whole(0, 65535));
+		apart(rejects, 'firewall', dns, 'passive_dns');
+		only(dns,
+			value(s, 'exchanges_max', _('Questions waiting for an answer'), _('About 250 bytes each.'), '4096', check.whole(16, 1048576)));
 
 		s = section(map, 'dnsmasq_log', 'collector', _('Collector: log of dnsmasq'), _('Only where the questions cannot be seen on the wire. Needs query logging to a file in the DHCP and DNS settings.'));
 		flag(s, 'enabled', _('Switched on'), '', '0');
@@ -132,7 +181,7 @@ return baseclass.extend({
 	detectors(map) {
 		let s = section(map, 'blocklist', 'detector', _('Detector: names on a list'), _('The lists themselves are below.'));
 		flag(s, 'enabled', _('Switched on'), '', '1');
-		only(value(s, 'entries_max', _('Names over all lists'), _('A million takes about 9 MB of memory.'), '1000000', check.whole(1, 16000000)),
+		only(value(s, 'entries_max', _('Names over all lists'), _('A million takes about 9 MB of memory.'), '1000000', check.whole(1, 100000000)),
 			values(s, 'allow', _('Never told'), _('Names that are fine, with all below them.'), check.domain()),
 			this.repeat(s));
 
@@ -140,36 +189,36 @@ return baseclass.extend({
 		flag(s, 'enabled', _('Switched on'), '', '1');
 		only(value(s, 'suspicious', _('Suspicious from'), _('From here on a name counts towards a burst, 0 to 1.'), '0.5', check.share()),
 			value(s, 'strong', _('Told alone from'), _('From here on a single name is told, 0 to 1.'), '0.9', check.share()),
-			value(s, 'burst', _('Names in a burst'), _('So many suspicious names within the time are a burst.'), '8', check.whole(1, 10000)),
-			value(s, 'window', _('Time of a burst'), '', '10m', check.duration('1s', '1d')),
+			value(s, 'burst', _('Names in a burst'), _('So many suspicious names within the time are a burst.'), '8', check.whole(2, 128)),
+			value(s, 'window', _('Time of a burst'), '', '10m', check.duration('1s', '365d')),
 			this.repeat(s));
 
 		s = section(map, 'direct_ip', 'detector', _('Detector: address without a name'), _('Connections that no DNS answer explains.'));
 		flag(s, 'enabled', _('Switched on'), '', '1');
-		only(value(s, 'grace', _('Wait for the answer'), '', '3s', check.duration('1s', '10m')),
-			value(s, 'startup_grace', _('Learn after a start'), _('For so long unexplained addresses are learnt and not told.'), '5m', check.duration('1s', '7d')),
-			value(s, 'names_keep', _('Answers explain for'), _('Far longer than most answers are valid: devices keep addresses.'), '24h', check.duration('1m', '30d')),
-			value(s, 'names_max', _('Answers remembered'), '', '16384', check.whole(1, 10000000)),
-			value(s, 'many', _('Many at once'), _('More unexplained addresses of one device than this are told as one.'), '20', check.whole(1, 100000)),
+		only(value(s, 'grace', _('Wait for the answer'), '', '3s', check.duration('0s', '5m')),
+			value(s, 'startup_grace', _('Learn after a start'), _('For so long unexplained addresses are learnt and not told.'), '5m', check.duration('0s', '365d')),
+			value(s, 'names_keep', _('Answers explain for'), _('Far longer than most answers are valid: devices keep addresses.'), '24h', check.duration('1s', '365d')),
+			value(s, 'names_max', _('Answers remembered'), '', '16384', check.whole(1, 100000000)),
+			value(s, 'many', _('Many at once'), _('More unexplained addresses of one device than this are told as one.'), '20', check.whole(1, 100000000)),
 			flag(s, 'icmp', _('Ping counts too'), '', '0'),
 			values(s, 'allow_service', _('Services used by address'), _('Port and protocol: 123/udp is the time service.'), check.service()),
 			values(s, 'allow', _('Destinations never told'), '', 'or(ipaddr, cidr)'),
 			values(s, 'ignore_client', _('Devices never told'), '', 'or(ipaddr, cidr)'),
-			values(s, 'resolver', _('Resolvers'), _('The resolvers devices may ask by address. None: any.'), 'ipaddr'),
+			values(s, 'resolver', _('Resolvers'), _('The resolvers devices may ask by address. None: any.'), 'or(ipaddr, cidr)'),
 			this.repeat(s));
 
 		s = section(map, 'rejects', 'detector', _('Detector: stopped packets'), _('Who insists and who scans.'));
 		flag(s, 'enabled', _('Switched on'), '', '1');
-		only(value(s, 'insist_packets', _('Packets that insist'), _('So many to one place within the repeat time.'), '35', check.whole(1, 1000000)),
-			value(s, 'scan_window', _('Time of a scan'), '', '60s', check.duration('1s', '1d')),
-			value(s, 'scan_addresses', _('Addresses of a scan'), '', '25', check.whole(1, 100000)),
-			value(s, 'scan_ports', _('Ports of a scan'), '', '15', check.whole(1, 65535)),
+		only(value(s, 'insist_packets', _('Packets that insist'), _('So many to one place within the repeat time.'), '35', check.whole(1, 100000000)),
+			value(s, 'scan_window', _('Time of a scan'), '', '60s', check.duration('1s', '365d')),
+			value(s, 'scan_addresses', _('Addresses of a scan'), '', '25', check.whole(2, 64)),
+			value(s, 'scan_ports', _('Ports of a scan'), '', '15', check.whole(2, 64)),
 			flag(s, 'inbound', _('Sum up the internet'), _('Whether to sum up what came from outside.'), '1'),
 			this.repeat(s));
 	},
 
 	repeat(s) {
-		return value(s, 'repeat', _('Tell again after'), _('The same is told once in this time.'), '1h', check.duration('1s', '30d'));
+		return value(s, 'repeat', _('Tell again after'), _('The same is told once in this time.'), '1h', check.duration('1s', '365d'));
 	},
 
 	lists(map) {
@@ -177,9 +226,10 @@ return baseclass.extend({
 			_('Hosts files, plain names, adblock, dnsmasq, unbound or RPZ syntax. A new list needs a name of letters, digits and underscores.'));
 		s.addremove = true;
 		s.anonymous = false;
-		flag(s, 'enabled', _('Switched on'), '', '1');
-		value(s, 'path', _('File'), '', '/etc/agentmon/lists/example.txt', check.path());
+		const enabled = flag(s, 'enabled', _('Switched on'), '', '1');
+		const path = value(s, 'path', _('File'), '', '/etc/agentmon/lists/example.txt', check.path());
 		value(s, 'score', _('How grave'), _('0 to 1: from 0.2 low, 0.4 medium, 0.6 high, above 0.8 critical.'), '0.8', check.share());
-		values(s, 'domain', _('Names'), _('Names on the list, besides those in the file.'), check.domain());
+		const names = values(s, 'domain', _('Names'), _('Names on the list, in place of a file.'), check.domain());
+		either(enabled, path, names);
 	}
 });
