@@ -1,7 +1,8 @@
 //! The real program: signals, kill -9, exit codes, closed pipes.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -267,4 +268,42 @@ fn a_power_cut_loses_what_was_not_copied_and_doubles_nothing() {
     assert_eq!((first.epoch, first.events.len()), (epoch.as_u64().expect("a number"), 5_000));
     drop(ring);
     assert_eq!(bench.stored(), (0..5_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_it_found_is_asked_for_and_acknowledged() {
+    let bench = Bench::new(0);
+    let finding = r#"{"time_ns":1795000000000000000,"kind":"finding","rule":"blocklist","subject":"evil.example","client":"192.0.2.7","score":0.8,"why":"asked for evil.example"}"#;
+    fs::write(bench.path("events.ndjson"), format!("{finding}\n")).expect("writable");
+    let mut running = bench.start();
+    eventually("read", || bench.status()["ring"]["accepted"] == 1);
+    let ask = |command: &str, more: &[&str]| {
+        let output = bench.command(command).args(more).output().expect("the program");
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+        (output.status.code(), text)
+    };
+    let (code, alerts) = ask("alerts", &["--json"]);
+    assert_eq!(code, Some(0), "{alerts}");
+    let alert: serde_json::Value = serde_json::from_str(&alerts).expect("one line of JSON");
+    let id = alert["id"].as_str().expect("an id").to_owned();
+    let (code, shown) = ask("ack", &[&id, "--note", "mine"]);
+    assert_eq!((code, shown), (Some(0), format!("{id}: acknowledged\n")));
+    assert_eq!(ask("alerts", &["--open"]), (Some(0), "no alerts\n".to_owned()));
+    let (code, shown) = ask("alerts", &["--device", "192.0.2.7"]);
+    assert!(code == Some(0) && shown.contains("acknowledged"), "{shown}");
+    let (code, shown) = ask("ack", &["0"]);
+    assert!(code == Some(2) && shown.contains("no such alert"), "{shown}");
+    let (code, shown) = ask("alerts", &["--severity", "worst"]);
+    assert!(code == Some(2) && shown.contains("info, low, medium"), "{shown}");
+    assert_eq!(ask("flows", &[]), (Some(0), "no flows\n".to_owned()));
+    assert_eq!(ask("devices", &["--limit", "3"]), (Some(0), "no devices\n".to_owned()));
+
+    // What LuCI and scripts ask over the bus comes the same way.
+    let mut socket = UnixStream::connect(bench.path("state/status.sock")).expect("it listens");
+    socket.write_all(b"{\"op\":\"call\",\"method\":\"reload\"}\n").expect("it reads");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("it answers");
+    assert_eq!(answer, "{\"answer\":{\"reloading\":true}}\n");
+    running.says("configuration reloaded");
+    drop(running);
 }

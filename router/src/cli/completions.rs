@@ -3,7 +3,13 @@
 use super::args::Args;
 use super::{Io, Outcome, Result, help, shown};
 
-const OPTIONS: [&str; 16] = [
+const OPTIONS: [&str; 22] = [
+    "--open",
+    "--severity",
+    "--rule",
+    "--device",
+    "--limit",
+    "--note",
     "--config",
     "--help",
     "--json",

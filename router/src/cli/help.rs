@@ -13,6 +13,10 @@ Commands:
   join         learn which hub to send to, from the line `agentmon enroll` printed
   status       what runs, what waits, what was lost and why
   tail         the last events, and those to come
+  alerts       what should worry you, and why
+  ack          acknowledge an alert
+  flows        the newest connections
+  devices      the devices, and what each did
   score        what the block lists and the DGA check say about names
   check        is the configuration right, and the kernel ready?
   setup        turn on what the kernel needs; add or remove agentmon's firewall table
@@ -29,7 +33,7 @@ Exit codes: 0 fine, 1 a problem was found (check, score), 2 it failed.
 Environment: AGENTMON_LOG=info,forward=debug overrides the levels of the log.
 ";
 
-const COMMANDS: [(&str, &str); 10] = [
+const COMMANDS: [(&str, &str); 14] = [
     (
         "run",
         "\
@@ -85,6 +89,61 @@ The last events of a running router, at most 512.
 Examples:
   agentmon-router tail --last 100
   agentmon-router tail --follow --json >> events.ndjson
+",
+    ),
+    (
+        "alerts",
+        "\
+Usage: agentmon-router alerts [--open] [--severity WORD] [--rule RULE] [--device DEVICE]
+                              [--limit N] [--json] [--config FILE]
+
+What the running router found since it started, newest first: an alert folds all findings
+of one rule, subject and device. The hub keeps the lasting record.
+
+  --open           only those nobody acknowledged
+  --severity WORD  at least info, low, medium, high or critical
+  --device DEVICE  of this device, by name, MAC or address
+  --limit N        at most so many (50; at most 200)
+  --json           one JSON object per line
+
+Examples:
+  agentmon-router alerts --open --severity medium
+  agentmon-router alerts --device 192.168.1.23 --json | jq -r .why
+",
+    ),
+    (
+        "ack",
+        "\
+Usage: agentmon-router ack ID [--note TEXT] [--config FILE]
+
+Acknowledges an alert of the running router: it counts on silently, and opens again only
+when it gets worse.
+
+Example:
+  agentmon-router ack f5922819cf10d561 --note \"the new printer\"
+",
+    ),
+    (
+        "flows",
+        "\
+Usage: agentmon-router flows [--device DEVICE] [--limit N] [--json] [--config FILE]
+
+The newest connections the running router saw, at most 200.
+
+Example:
+  agentmon-router flows --device laptop --limit 20
+",
+    ),
+    (
+        "devices",
+        "\
+Usage: agentmon-router devices [--limit N] [--json] [--config FILE]
+
+The devices the running router knows, last seen first, with what each asked and sent since
+the router started.
+
+Example:
+  agentmon-router devices --json | jq -r '[.device, .bytes] | @tsv'
 ",
     ),
     (

@@ -5,6 +5,7 @@
 //! is no error. Arguments are read by hand: nine commands need no library on a router.
 
 mod args;
+mod ask;
 mod check;
 mod completions;
 mod daemon;
@@ -89,6 +90,10 @@ fn dispatch(mut args: Args, io: &mut Io<'_>) -> Result {
         "setup" => setup::run(args, io),
         "status" => status::run(args, io),
         "tail" => tail::run(args, io),
+        "alerts" => ask::alerts(args, io),
+        "ack" => ask::ack(args, io),
+        "flows" => ask::flows(args, io),
+        "devices" => ask::devices(args, io),
         "score" => score::run(args, io),
         "join" => join::run(args, io),
         "uci" => uci::run(args, io),

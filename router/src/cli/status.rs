@@ -107,6 +107,10 @@ fn write(status: &Value, out: &mut dyn Write) -> std::io::Result<()> {
         let (what, why, mend) = (line(&lack["what"]), line(&lack["detail"]), line(&lack["mend"]));
         writeln!(out, "LACK        {what}: {why}; mend: {mend}")?;
     }
+    // No bus is no news: most machines have none.
+    if let Some(bus) = status["ubus"].as_str().filter(|bus| !bus.starts_with("off")) {
+        writeln!(out, "ubus        {}", agentmon_core::name::printable(bus.as_bytes(), 500))?;
+    }
     writeln!(out, "collectors")?;
     for collector in status["collectors"].as_array().into_iter().flatten() {
         let state = collector["state"].as_str().unwrap_or("-");

@@ -75,7 +75,8 @@ fn arguments(method: &Method) -> Writer {
     method.arguments.iter().fold(Writer::default(), |all, (name, wanted)| {
         let number = match wanted {
             Kind::Text => kind::STRING,
-            Kind::Number => kind::INT64,
+            // `ubus list` has no word for 64 bits; both sizes are taken.
+            Kind::Number => kind::INT32,
             Kind::Flag => kind::BOOL,
         };
         all.named_u32(name, number.into())
@@ -92,7 +93,7 @@ mod tests {
     fn the_signature_names_methods_and_types() {
         let signature = read_table(signature().bytes()).unwrap();
         assert_eq!(signature.len(), METHODS.len());
-        assert_eq!(signature["flows"], json!({ "limit": 4, "device": 3 }));
+        assert_eq!(signature["flows"], json!({ "limit": 5, "device": 3 }));
         assert_eq!(signature["status"], json!({}));
     }
 }
