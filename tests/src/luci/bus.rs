@@ -1,11 +1,15 @@
 //! What answers calls to the ubus object `agentmon`, as the web server sees it.
 //!
-//! [`Fixture`] is a table of made-up answers that a test can change while a page is open, and
+//! [`OnBus`] asks whoever has published it on a ubusd. [`Fixture`] is a table of made-up answers that a test can change while a page is open, and
 //! a record of what was asked. Names and addresses are those set aside for documentation.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use agentmon_router::ubus::object::NAME;
 use serde_json::{Value, json};
+
+use crate::ubusd::Client;
 
 /// How a call to the bus fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,31 @@ pub trait Bus: Send + Sync {
     /// # Errors
     /// [`Failure`], as the bus says it.
     fn call(&self, method: &str, arguments: &Value) -> Result<Value, Failure>;
+}
+
+/// Whoever has published the object on the ubusd behind a socket. Each call is a connection
+/// of its own, as a web server that was restarted would make it.
+#[derive(Clone, Debug)]
+pub struct OnBus(pub PathBuf);
+
+impl Bus for OnBus {
+    fn present(&self) -> bool {
+        let listed = Client::connect(&self.0).and_then(|mut client| client.list(Some(NAME)));
+        listed.is_ok_and(|objects| !objects.is_empty())
+    }
+
+    fn call(&self, method: &str, arguments: &Value) -> Result<Value, Failure> {
+        let mut arguments = arguments.clone();
+        // uhttpd tells the callee whose call it is.
+        arguments["ubus_rpc_session"] = json!("0123456789abcdef0123456789abcdef");
+        let called =
+            Client::connect(&self.0).and_then(|mut bus| bus.call(NAME, method, &arguments));
+        match called {
+            Ok(Ok(answer)) => Ok(Value::Object(answer)),
+            Ok(Err(status)) => Err(Failure::Status(status as u8)),
+            Err(_) => Err(Failure::Status(TIMEOUT)),
+        }
+    }
 }
 
 /// Made-up answers.
@@ -245,7 +274,7 @@ fn devices() -> Vec<Value> {
         json!({
             "mac": format!("00:00:5e:00:53:{mac:02x}"), "name": name, "ips": ips,
             "first_seen": NOW - 864_000_000, "last_seen": NOW - minutes * 60_000,
-            "queries": bytes / 1_000, "blocked": bytes / 50_000, "flows": bytes / 20_000, "bytes": bytes
+            "queries": bytes / 1_000, "blocked": bytes / 50_000, "flows": bytes / 20_000, "bytes": bytes, "alerts": i64::from(mac == 0x31)
         })
     };
     vec![

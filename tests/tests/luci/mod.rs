@@ -3,6 +3,7 @@
 mod agreement;
 mod alerts;
 mod catalogue;
+mod daemon;
 mod devices;
 mod looks;
 mod overview;

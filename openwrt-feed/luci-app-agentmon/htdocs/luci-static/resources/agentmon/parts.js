@@ -76,6 +76,16 @@ function ringFill(ring) {
 		: '' ];
 }
 
+function copyOnFlash(copy) {
+	const age = (copy.age_seconds == null) ? _('none yet') : _('%s old').format(text.span(text.number(copy.age_seconds) * 1000));
+	const said = [ _('%s, every %s').format(age, text.span(text.number(copy.every_seconds) * 1000)) ];
+
+	if (copy.state && !String(copy.state).startsWith('ok'))
+		said.push(E('div', { 'class': 'agentmon-why' }, [ text.clean(copy.state, 300) ]));
+
+	return said;
+}
+
 return baseclass.extend({
 	level,
 	stateName,
@@ -94,6 +104,8 @@ return baseclass.extend({
 			[ _('Ring of events'), ringFill(ring) ]
 		];
 
+		if (ring.snapshot != null)
+			pairs.push([ _('Copy on flash'), copyOnFlash(api.table(ring, 'snapshot')) ]);
 		if (text.number(ring.evicted) > 0)
 			pairs.push([ _('Pushed out by newer ones'), [ text.count(ring.evicted) ] ]);
 		if (resources.rss_bytes != null)
@@ -130,7 +142,8 @@ return baseclass.extend({
 		const rows = api.list(status, 'collectors', COLLECTORS_MAX).map((one) => [
 			widgets.value(one.name, 40), badge(one.state),
 			(one.detail && one.detail != one.state) ? E('span', {}, [ text.clean(one.detail, 300) ]) : '',
-			text.count(one.events), text.ago(now, one.last_event)
+			(one.events == null) ? '–' : text.count(one.events),
+			(one.events == null) ? '–' : text.ago(now, one.last_event)
 		]);
 		const content = rows.length ? widgets.table(_('Collectors'), [
 			{ title: _('Collector') }, { title: _('State') }, { title: _('Detail'), wide: true },
@@ -167,18 +180,18 @@ return baseclass.extend({
 		return widgets.section(_('Top talkers'), [ over, content ], 'agentmon-talkers');
 	},
 
-	/* What the kernel could show and does not; nothing when all is on. */
+	/* What should be on and is not: kernel, firewall, memory. Nothing when all is well. */
 	kernel(status) {
 		const rows = api.list(api.table(status, 'kernel'), 'problems', ADVICE_MAX).map((one) => [
-			E('div', {}, [ widgets.value(one.what, 120), E('div', { 'class': 'agentmon-why' }, [ text.clean(one.detail, 300) ]) ]),
-			E('span', {}, [ text.clean(one.mend, 300) ]) ]);
+			E('div', {}, [ widgets.badge('warn', text.clean(one.what, 120)), E('div', { 'class': 'agentmon-why' }, [ text.clean(one.detail, 300) ]) ]),
+			E('span', {}, [ text.clean(one.mend, 300) || '–' ]) ]);
 
 		if (rows.length == 0)
 			return '';
 
-		return widgets.section(_('What the kernel does not show'), [
-			widgets.table(_('What the kernel does not show'),
-				[ { title: _('Missing') }, { title: _('How to turn it on'), wide: true } ], rows)
+		return widgets.section(_('What is off and should be on'), [
+			widgets.table(_('What is off and should be on'),
+				[ { title: _('What is off'), wide: true }, { title: _('How to mend it'), wide: true } ], rows)
 		], 'agentmon-kernel');
 	},
 

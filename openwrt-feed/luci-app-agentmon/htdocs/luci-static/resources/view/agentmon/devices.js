@@ -20,7 +20,8 @@ const COLUMNS = {
 	queries: (one) => -text.number(one.queries),
 	blocked: (one) => -text.number(one.blocked),
 	flows: (one) => -text.number(one.flows),
-	bytes: (one) => -text.number(one.bytes)
+	bytes: (one) => -text.number(one.bytes),
+	alerts: (one) => -text.number(one.alerts)
 };
 
 function addresses(one) {
@@ -38,7 +39,8 @@ function row(one) {
 	return [
 		widgets.value(one.name, 48), widgets.value(one.mac, 17), addresses(one),
 		E('span', { 'title': _('First seen: %s').format(text.time(one.first_seen)) }, [ text.time(one.last_seen) ]),
-		text.count(one.queries), text.count(one.blocked), text.count(one.flows), text.bytes(one.bytes)
+		text.count(one.queries), text.count(one.blocked), text.count(one.flows), text.bytes(one.bytes),
+		(text.number(one.alerts) > 0) ? widgets.badge('warn', text.count(one.alerts)) : '–'
 	];
 }
 
@@ -74,7 +76,7 @@ return view.extend({
 			column('name', _('Name')), column('mac', _('MAC')), { title: _('Addresses') },
 			column('last_seen', _('Last seen')), column('queries', _('DNS questions'), { number: true }),
 			column('blocked', _('Blocked'), { number: true }), column('flows', _('Connections'), { number: true }),
-			column('bytes', _('Bytes'), { number: true })
+			column('bytes', _('Bytes'), { number: true }), column('alerts', _('Open alerts'), { number: true })
 		];
 		const headings = {};
 
