@@ -89,9 +89,6 @@ fn write(status: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     }
     let line =
         |v: &Value| agentmon_core::name::printable(v.as_str().unwrap_or("-").as_bytes(), 500);
-    if ring["off"].is_string() {
-        writeln!(out, "ring        off: {}", line(&ring["off"]))?;
-    }
     let snapshot = &status["snapshot"];
     if snapshot.is_object() {
         writeln!(
@@ -155,7 +152,7 @@ mod tests {
             "forward": {"url": "https://192.0.2.1:8743", "sensor": "attic", "state": "connected",
                         "connected": true, "last_ack_seconds": 3},
             "ring": {"accepted": 10, "acked": 7, "pending": 2, "bytes": 8192, "capacity": 1_048_576,
-                     "dropped": {"evicted": 1}, "off": "/tmp/r: no space\n"},
+                     "dropped": {"evicted": 1}},
             "snapshot": {"path": "/etc/s", "state": "ok", "events": 3, "bytes_written": 4096},
             "lacks": [{"what": "rules", "detail": "off: no nft", "mend": "update"}],
             "collectors": [{"name": "conntrack", "state": "ok\u{1b}[31m"}],
@@ -170,7 +167,6 @@ mod tests {
              hub         https://192.0.2.1:8743 as attic: connected (last answer 3 s ago)\n\
              ring        2 waiting, 8 of 1024 KiB (0 %); 10 accepted, 7 at the hub\n\
              learning    for 3 min 20 s more: connections by address are noted, not reported\n\
-             ring        off: /tmp/r: no space\\x0a\n\
              snapshot    /etc/s: ok; 3 events, 4 KiB written since the start\n\
              LACK        rules: off: no nft; mend: update\n\
              collectors\n\

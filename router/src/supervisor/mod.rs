@@ -375,6 +375,17 @@ impl Core {
         };
         let mut lacks: Vec<Lack> = lock(&self.lists_missing).iter().map(list).collect();
         lacks.extend(status::noted(&self.state_dir));
+        lacks.extend(self.ring.status().off.map(|why| Lack {
+            what: "ring".into(),
+            detail: format!("off, what is seen is lost for the hub: {why}"),
+            mend: "free some space, or choose another ring.path".into(),
+        }));
+        let copy = self.snapshots.status().filter(|copy| copy.state.starts_with("off"));
+        lacks.extend(copy.map(|copy| Lack {
+            what: "copy of the ring on flash".into(),
+            detail: copy.state,
+            mend: "free some space, or choose another ring.snapshot_path".into(),
+        }));
         lacks
     }
 

@@ -110,7 +110,7 @@ fn full_memory_costs_events_which_are_counted_and_not_the_service() {
         dd if=/dev/zero of=/tmp/filler bs=4k 2>/dev/null
         /usr/sbin/agentmon-router run --config /var/etc/agentmon/router.toml 2> /dev/shm/agentmon-log &
         pid=$!
-        until_says 'ring  *off: .*no space left'
+        until_says 'LACK  *ring: off.*no space left'
         echo == full
         say_status
         kill -0 $pid && echo runs
@@ -123,7 +123,7 @@ fn full_memory_costs_events_which_are_counted_and_not_the_service() {
     ";
     let Some(said) = daemon(script, &[("TMP_SIZE", "2m")]) else { return };
     said.part("full").has(&["runs", "collectors"]);
-    said.part("room").lacks(&["ring        off"]);
+    said.part("room").lacks(&["LACK        ring"]);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_ring_that_is_another_programs_is_left_alone() {
         echo \"$DATABASE\" | xxd -r -p > /tmp/agentmon/ring.db
         cp /tmp/agentmon/ring.db /tmp/other.db
         daemon
-        until_says 'ring  *off: .*is a database of another program'
+        until_says 'LACK  *ring: off.*is a database of another program'
         busybox ping -c 3 -i 0.2 127.0.0.1 > /dev/null
         until_says 'pipeline.events'
         echo == status

@@ -164,3 +164,28 @@ fn a_full_memory_disk_leaves_no_half_file() {
         "rate 7/second",
     ]);
 }
+
+#[test]
+fn an_interface_that_comes_up_brings_lost_rules_back() {
+    let script = "
+        hotplug() { ACTION=$1 INTERFACE=$2 sh -c '. /etc/hotplug.d/iface/30-agentmon'; }
+        # OpenWrt runs the script by its first line, which names rc.common.
+        mv /etc/init.d/agentmon /etc/init.d/agentmon.real
+        printf '#!/bin/sh\\nexec busybox ash /etc/rc.common /etc/init.d/agentmon.real \"$@\"\\n' > /etc/init.d/agentmon
+        chmod 755 /etc/init.d/agentmon
+        fw4_load; /etc/init.d/agentmon start > /dev/null
+        nft delete table inet agentmon; count
+        echo == not-enabled
+        hotplug ifup wan; count
+        /etc/init.d/agentmon enable; touch /tmp/stub-running
+        echo == others
+        hotplug ifdown wan; hotplug ifup loopback; count
+        echo == up
+        hotplug ifup wan; count
+        hotplug ifup wan; count
+    ";
+    let Some(said) = fw4(script) else { return };
+    said.part("not-enabled").has(&["copies 1, table 0"]);
+    said.part("others").has(&["copies 1, table 0"]);
+    said.part("up").has(&["copies 1, table 1, fw4 1\ncopies 1, table 1, fw4 1"]);
+}

@@ -216,6 +216,7 @@ list() { find /etc /lib /usr/lib/agentmon* /usr/sbin /usr/share/acl.d /usr/share
         "/etc/hotplug.d/iface",
         "/etc/capabilities",
         "/etc/uci-defaults",
+        "/usr/share/acl.d",
         "/usr/share/nftables.d/ruleset-post",
     ];
     let left: Vec<_> =
