@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
 use crate::collect::{conntrack, dnsmasq_log, firewall, leases, neighbours, passive_dns, replay};
-use crate::{forward, logging, ring, status, ubus};
+use crate::{enforce, forward, logging, ring, status, ubus};
 
 /// Where the file is looked for.
 pub const DEFAULT_PATH: &str = "/etc/agentmon/router.toml";
@@ -40,6 +40,8 @@ pub struct Config {
     pub ubus: ubus::Config,
     /// The detectors next to the collectors.
     pub tier0: Tier0Config,
+    /// Dropping DNS questions for listed names.
+    pub enforce: enforce::Config,
     /// The sources of events.
     pub collect: CollectConfig,
 }
@@ -54,6 +56,7 @@ impl Default for Config {
             status: status::Config::default(),
             ubus: ubus::Config::default(),
             tier0: Tier0Config::default(),
+            enforce: enforce::Config::default(),
             collect: CollectConfig::default(),
         }
     }
@@ -166,6 +169,7 @@ impl Config {
         self.forward.validate().map_err(under("forward"))?;
         self.ubus.validate().map_err(under("ubus"))?;
         self.tier0.validate().map_err(|e| problem_at(format!("tier0.{}", e.key), e.problem))?;
+        self.enforce.validate().map_err(under("enforce"))?;
         self.collect.conntrack.validate().map_err(under("collect.conntrack"))?;
         self.collect.passive_dns.validate().map_err(under("collect.passive_dns"))?;
         self.collect.neighbours.validate().map_err(under("collect.neighbours"))?;

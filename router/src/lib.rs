@@ -9,6 +9,7 @@ pub mod cli;
 pub mod collect;
 pub mod config;
 pub mod counters;
+pub mod enforce;
 pub mod forward;
 pub mod join;
 pub mod kernel;

@@ -8,14 +8,18 @@ use crate::kernel::{rules, setup};
 pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
     let (install, remove, print) =
         (args.flag("--rules"), args.flag("--remove"), args.flag("--print"));
-    let groups = Groups::from(&config(&mut args)?.collect);
+    let config = config(&mut args)?;
+    let groups = Groups::from(&config.collect);
+    let hold = config.enforce.enabled.then_some(config.enforce.queue);
     args.done()?;
     anyhow::ensure!(
         u8::from(install) + u8::from(remove) + u8::from(print) <= 1,
         "`--rules`, `--remove` and `--print` exclude each other"
     );
     if print {
-        write!(io.out, "{}\n{}", rules::table(groups), rules::firewall_snippet(groups))?;
+        let hold = hold.map(|queue| rules::hold(queue) + "\n").unwrap_or_default();
+        let snippet = rules::firewall_snippet(groups);
+        write!(io.out, "{}\n{hold}{snippet}", rules::table(groups))?;
         return Ok(Outcome::Fine);
     }
     if remove {
@@ -33,6 +37,10 @@ pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
     if install {
         setup::install(groups)?;
         writeln!(io.out, "table {} is in force", rules::TABLE)?;
+        if let Some(queue) = hold {
+            setup::install_hold(queue)?;
+            writeln!(io.out, "table {} is in force", rules::HOLD_TABLE)?;
+        }
     }
     Ok(outcome)
 }

@@ -13,7 +13,8 @@
 //! firewall. Hence the invariants: every part is tried with `nft -c` before it is written,
 //! the file as a whole once more, under the name it has until it is renamed; a part the
 //! kernel does not take is left out and told; the text can be applied when the firewall has
-//! none of what it names. No rule of ours decides over a packet.
+//! none of what it names. No rule of ours decides over a packet, but for the one that hands
+//! DNS questions to a queue where that is asked for; it lets all pass that nobody reads.
 
 use std::fs;
 use std::path::Path;
@@ -42,29 +43,46 @@ pub struct Wish {
     pub table: bool,
     /// Copies of what fw4 rejects, at most so many in a second.
     pub rejects: Option<u64>,
+    /// The queue that DNS questions are handed to.
+    pub hold: Option<u16>,
 }
+
+/// The part that holds DNS questions.
+const HOLD: &str = "rules that hold DNS questions";
+/// The part of the table `inet agentmon`.
+const COPIES: &str = "rules for DNS copies";
 
 /// Rules that are in force together or not at all.
 #[derive(Clone, Debug)]
 struct Part {
     what: &'static str,
     text: String,
+    /// What the kernel may lack for it.
+    kmod: &'static str,
     /// Only makes sense while fw4's table is there.
     in_fw4: bool,
 }
 
 fn parts(wish: Wish) -> Vec<Part> {
     let table = wish.table.then(|| Part {
-        what: "rules for DNS copies",
+        what: COPIES,
         text: rules::table(wish.groups),
+        kmod: "kmod-nfnetlink-log",
         in_fw4: false,
     });
     let rejects = wish.rejects.map(|rate| Part {
         what: "rule for copies of rejects",
         text: rejects(wish.groups.firewall, rate),
+        kmod: "kmod-nfnetlink-log",
         in_fw4: true,
     });
-    table.into_iter().chain(rejects).collect()
+    let hold = wish.hold.map(|queue| Part {
+        what: HOLD,
+        text: rules::hold(queue),
+        kmod: "kmod-nft-queue",
+        in_fw4: false,
+    });
+    table.into_iter().chain(rejects).chain(hold).collect()
 }
 
 /// fw4 sends every packet it rejects through one chain. Declaring table and chain first
@@ -92,15 +110,17 @@ fn apply_parts(parts: Vec<Part>, dir: &Path) -> Vec<Check> {
     let fw4 = tables.lines().any(|line| line.trim() == format!("table {FW4}"));
     let mut checks = Vec::new();
     let (mut good, mut now) = (String::new(), forget_rejects(fw4));
-    if !parts.iter().any(|part| !part.in_fw4) {
-        now += &rules::no_table();
+    for (what, end) in [(COPIES, rules::no_table()), (HOLD, rules::no_hold())] {
+        if !parts.iter().any(|part| part.what == what) {
+            now += &end;
+        }
     }
     for part in parts {
         if let Err(error) = nft(&["-c", "-f", "-"], Some(&part.text)) {
             checks.push(Check::bad(
                 part.what,
                 format!("left out: {error:#}"),
-                "install kmod-nfnetlink-log, then: service agentmon restart",
+                format!("install {}, then: service agentmon restart", part.kmod),
             ));
             continue;
         }
@@ -191,7 +211,8 @@ pub fn remove(dir: &Path) -> anyhow::Result<()> {
         return Ok(file?);
     };
     let fw4 = tables.lines().any(|line| line.trim() == format!("table {FW4}"));
-    nft(&["-f", "-"], Some(&(rules::no_table() + &forget_rejects(fw4))))?;
+    let gone = rules::no_table() + &rules::no_hold() + &forget_rejects(fw4);
+    nft(&["-f", "-"], Some(&gone))?;
     Ok(file?)
 }
 
@@ -201,7 +222,8 @@ mod tests {
 
     #[test]
     fn no_part_decides_over_a_packet() {
-        let wish = Wish { groups: Groups { firewall: 5, dns: 6 }, table: true, rejects: Some(7) };
+        let groups = Groups { firewall: 5, dns: 6 };
+        let wish = Wish { groups, table: true, rejects: Some(7), hold: None };
         let all = parts(wish);
         assert_eq!(all.len(), 2);
         let text = &all[1].text;

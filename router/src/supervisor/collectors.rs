@@ -19,7 +19,8 @@ use crate::collect::{
     Collector, Context, State, Stop, Tally, conntrack, dnsmasq_log, firewall, leases, neighbours,
     passive_dns, replay,
 };
-use crate::config::CollectConfig;
+use crate::config::Config;
+use crate::enforce::{self, Gate};
 use crate::status::CollectorStatus;
 
 /// Longest pause between two attempts.
@@ -60,9 +61,11 @@ pub(super) struct Running {
 /// The collectors that are switched on, in the order of the data path.
 ///
 /// `who` is the neighbour table they share: one collector writes it, others look addresses
-/// up in it.
-pub(super) fn wanted(config: &CollectConfig, who: &Neighbours) -> Vec<Wanted> {
+/// up in it. `gate` holds the lists that are enforced.
+pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Wanted> {
     let (flows, names, devices) = (who.clone(), who.clone(), who.clone());
+    let (askers, gate, hold) = (who.clone(), gate.clone(), &config.enforce);
+    let config = &config.collect;
     let logs = config
         .dnsmasq_log
         .each()
@@ -74,6 +77,9 @@ pub(super) fn wanted(config: &CollectConfig, who: &Neighbours) -> Vec<Wanted> {
         one("firewall", &config.firewall, config.firewall.enabled, firewall::Source::new),
         one("passive-dns", &config.passive_dns, config.passive_dns.enabled, move |c| {
             passive_dns::Source::with_neighbours(c, names.clone())
+        }),
+        one("enforce", hold, hold.enabled, move |c| {
+            enforce::Source::new(c, gate.clone(), askers.clone())
         }),
         one("leases", &config.leases, config.leases.enabled, leases::Source::new),
         one("neighbours", &config.neighbours, config.neighbours.enabled, move |c| {
@@ -228,18 +234,19 @@ mod tests {
 
     #[test]
     fn only_changed_settings_differ() {
-        let base = CollectConfig::default();
+        let base = Config::default();
         let mut changed = base.clone();
-        changed.replay.enabled = true;
-        let who = Neighbours::default();
+        changed.collect.replay.enabled = true;
+        let (who, gate) = (Neighbours::default(), Gate::default());
         let names =
-            |c: &CollectConfig| wanted(c, &who).into_iter().map(|w| w.name).collect::<Vec<_>>();
+            |c: &Config| wanted(c, &who, &gate).into_iter().map(|w| w.name).collect::<Vec<_>>();
         assert!(!names(&base).contains(&"replay".to_owned()));
+        assert!(!names(&base).contains(&"enforce".to_owned()), "watching is the default");
         assert!(names(&changed).contains(&"replay".to_owned()));
-        changed.dnsmasq_log.enabled = true;
-        changed.dnsmasq_log.paths = vec!["/var/log/a.log".into(), "/var/log/b.log".into()];
+        changed.collect.dnsmasq_log.enabled = true;
+        changed.collect.dnsmasq_log.paths = vec!["/var/log/a.log".into(), "/var/log/b.log".into()];
         assert!(names(&changed).ends_with(&["dnsmasq-log".to_owned(), "dnsmasq-log-2".to_owned()]));
-        let settings = |c: &CollectConfig| wanted(c, &who).first().map(|w| w.settings.clone());
+        let settings = |c: &Config| wanted(c, &who, &gate).first().map(|w| w.settings.clone());
         assert_eq!(settings(&base), settings(&changed));
     }
 }

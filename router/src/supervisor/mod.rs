@@ -29,6 +29,7 @@ use crate::collect::neighbours::Neighbours;
 use crate::collect::{Outbox, Stop};
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::enforce::Gate;
 use crate::forward::{self, Forwarder};
 use crate::lists;
 use crate::model::Model;
@@ -71,6 +72,8 @@ pub(crate) struct Core {
     collectors: Arc<Mutex<Vec<Running>>>,
     /// Whose address it is: kept by one collector, read by others.
     neighbours: Neighbours,
+    /// The block lists, for the part that enforces them.
+    gate: Gate,
     /// Copies of the ring on flash.
     snapshots: Arc<Snapshots>,
     /// Why lists could not be read at the start.
@@ -127,6 +130,8 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
     config.validate()?;
     let config = config.resolved();
     let (lists, missing) = lists::load_readable(&config.tier0);
+    let gate = Gate::default();
+    gate.set(lists.clone());
     for missing in &missing {
         tracing::error!("{missing:#}; going on without it");
     }
@@ -150,6 +155,7 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
         in_force: Mutex::new(Arc::new(config.clone())),
         collectors: Arc::default(),
         neighbours: Neighbours::default(),
+        gate,
         snapshots,
         state_dir: config.state_dir.clone(),
         lists_missing: Mutex::new(missing.iter().map(|why| format!("{why:#}")).collect()),
@@ -406,6 +412,7 @@ impl Core {
         }
         // From here on nothing fails that would leave half a configuration in force.
         lock(&self.lists_missing).clear();
+        self.gate.set(lists.clone());
         self.pipeline.reconfigure(config.tier0.clone(), lists);
         self.snapshots.reconfigure(&config.ring);
         self.forward.reconfigure(config.forward.clone());
@@ -422,7 +429,7 @@ impl Core {
     /// Makes the running collectors those of the configuration; unchanged ones run on.
     fn run_collectors(self: &Arc<Self>, config: &Config) -> anyhow::Result<()> {
         let mut running = lock(&self.collectors);
-        let wanted = collectors::wanted(&config.collect, &self.neighbours);
+        let wanted = collectors::wanted(config, &self.neighbours, &self.gate);
         let (keep, mut end): (Vec<_>, Vec<_>) =
             running.drain(..).partition(|r: &Running| wanted.iter().any(|w| r.is(w)));
         end.iter().for_each(Running::ask_to_stop);

@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "libc calls; every block says why it is sound")]
 
 mod batch;
+mod interrupt;
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use batch::Batch;
+pub use interrupt::{allow_interrupts, interrupt};
 
 /// Sets the receive buffer past `net.core.rmem_max` (needs `CAP_NET_ADMIN`), or as far as
 /// that limit allows, and returns the size the kernel now accounts with (twice the wish,

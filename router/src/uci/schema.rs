@@ -81,7 +81,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("main", "nft_table", Form::Flag, ""),
     setting("main", "log_rejects", Form::Flag, ""),
     setting("main", "log_rejects_rate", Form::Count, ""),
-    setting("main", "enforce", Form::Flag, ""),
+    setting("main", "enforce", Form::Flag, "enforce.enabled"),
     setting("main", "local_network", Form::Nets, "tier0.local"),
     setting("ring", "path", Form::Path, "ring.path"),
     setting("ring", "size", Form::Bytes, "ring.bytes_max"),

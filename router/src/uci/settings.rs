@@ -328,9 +328,6 @@ impl Service {
                 }
                 self.log_rejects_rate = rate;
             }
-            ("main", "enforce") if on => {
-                return Err("this version only watches and holds no packet back; set 0".into());
-            }
             ("hub", "join") => {
                 self.hub.join = Some(Join::decode(&text()).map_err(|error| error.to_string())?);
             }

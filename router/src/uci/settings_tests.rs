@@ -138,10 +138,6 @@ fn mistakes_are_told_in_the_words_of_the_file() {
         &["agentmon.main.enabled: 'maybe' is not a switch"],
     );
     refused(
-        "config agentmon 'main'\n\toption enforce 1\n",
-        &["agentmon.main.enforce: this version only watches"],
-    );
-    refused(
         "config agentmon 'main'\n\toption log_level loud\n",
         &["agentmon.main.log_level: `loud` is no level"],
     );

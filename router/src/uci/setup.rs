@@ -26,6 +26,7 @@ pub fn run(settings: &Settings, state: &Path, dropins: &Path) -> (Vec<Check>, an
         table: service.nft_table,
         rejects: (service.log_rejects && collect.firewall.enabled)
             .then_some(service.log_rejects_rate),
+        hold: settings.config.enforce.enabled.then_some(settings.config.enforce.queue),
     };
     let mut checks = fw4::apply(wish, dropins);
     checks.extend(setup::events());

@@ -48,7 +48,12 @@ fn missing() -> Vec<String> {
             missing.push(format!("{name} (run as root)"));
         }
     }
-    for (tool, package) in [("ip", "iproute2"), ("nft", "nftables"), ("conntrack", "conntrack")] {
+    for (tool, package) in [
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
+        ("iptables", "iptables"),
+        ("conntrack", "conntrack"),
+    ] {
         // Its version, so that a broken installation counts as missing too.
         if Command::new(tool).arg("-V").output().is_err() {
             missing.push(format!("the tool {tool} (apt-get install {package})"));

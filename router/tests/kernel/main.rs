@@ -6,6 +6,7 @@
 //! `AGENTMON_REQUIRE_LAB=1` it fails instead.
 
 mod conntrack;
+mod enforce;
 mod lab;
 mod nflog;
 mod setup;

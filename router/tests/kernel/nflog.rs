@@ -78,7 +78,7 @@ fn packets_the_kernel_could_not_deliver_are_counted() {
 }
 
 /// A question for type A, id 7.
-fn question(name: &str) -> Vec<u8> {
+pub(crate) fn question(name: &str) -> Vec<u8> {
     let mut out = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         out.push(u8::try_from(label.len()).expect("a label"));
@@ -89,7 +89,7 @@ fn question(name: &str) -> Vec<u8> {
 }
 
 /// The answer: one address; silence for names that begin with `dead`.
-fn answer(question: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn answer(question: &[u8]) -> Option<Vec<u8>> {
     if question[13..].starts_with(b"dead") {
         return None;
     }
