@@ -17,6 +17,8 @@ mod ground;
 mod http;
 #[path = "lab/names.rs"]
 mod names;
+#[path = "lab/pihole.rs"]
+mod pihole;
 #[path = "lab/reload.rs"]
 mod reload;
 #[path = "lab/space.rs"]

@@ -2,8 +2,9 @@
 //!
 //! In: deliveries from a bounded queue. Out: transactions in the ring, a ring of the
 //! forwarder's bell, and the newest events for `tail`. On the way each event gets the
-//! client's MAC where it lacks one, passes tier-0 and the model behind the status page, and
-//! is encoded; what tier-0 finds follows its cause. Records of flows that just begun are for tier-0 alone.
+//! client's MAC where it lacks one, look-ups seen twice become one ([`twins`]), each passes
+//! tier-0 and the model behind the status page, and is encoded; what tier-0 finds follows its
+//! cause. Records of flows that just begun are for tier-0 alone.
 //!
 //! Invariants: a delivery's events and its checkpoint are committed together or not at all;
 //! a commit at the latest [`FLUSH_EVERY`] after its first event, [`FLUSH_URGENT`] when
@@ -13,25 +14,28 @@
 //! Budget: 10 us per event, tier-0 included; asleep when nothing comes (one tick a second).
 
 mod event_time;
+mod hits;
 mod macs;
 pub mod recent;
 #[cfg(test)]
 mod tests;
+mod twins;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agentmon_core::Name;
-use agentmon_core::event::{Body, Event, FlowPhase};
+use agentmon_core::event::{Body, Dns, Event, FlowPhase};
 use agentmon_core::finding::Finding;
 use agentmon_core::tier0::blocklist::Blocklist;
 use agentmon_core::tier0::{Engine, Found, Tier0Config};
 use agentmon_core::time::{Clock, Mono, Timestamp};
 use agentmon_core::wire::encode_event;
 
-use crate::collect::{Checkpoint, DELIVERIES_MAX, Delivery, Stop};
+use crate::collect::{Checkpoint, DELIVERIES_MAX, Delivery, Stop, dnsmasq_log, passive_dns};
 use crate::counters::{Counter, Counters};
 use crate::model::Model;
 use crate::ratelimit::LogLimit;
@@ -41,6 +45,7 @@ use crate::wake::Wake;
 use event_time::EventTime;
 use macs::Macs;
 use recent::Recent;
+use twins::Twins;
 
 /// A commit when this many events wait: SQLite then writes 200 bytes per event, not 4,000.
 const FLUSH_EVENTS: usize = 1_000;
@@ -97,6 +102,18 @@ enum Request {
     Reconfigure(Box<(Tier0Config, Blocklist)>),
     /// What the detectors of names say about one.
     Verdict(Name, SyncSender<Vec<Finding>>),
+    /// Who else tells of look-ups.
+    LookUps(LookUps),
+}
+
+/// Who tells of look-ups besides their packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LookUps {
+    /// A resolver's log is read here: records of packets wait for its lines.
+    pub log_is_read: bool,
+    /// Machines that ask for others, whose log another sensor reads: what they ask names
+    /// connections, but is not told of them.
+    pub resolvers: Vec<IpAddr>,
 }
 
 /// What `status` says about tier-0: sizes of its memories and what it found, by name.
@@ -124,6 +141,11 @@ impl Shared {
         wait
     }
 
+    /// What to make of look-ups from the next one on.
+    pub fn look_ups(&self, known: LookUps) {
+        self.ask(Request::LookUps(known));
+    }
+
     fn ask(&self, request: Request) {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
     }
@@ -141,6 +163,8 @@ pub struct Pipeline {
     shared: Arc<Shared>,
     engine: Engine,
     macs: Macs,
+    look_ups: LookUps,
+    twins: Twins,
     time: EventTime,
     found: Vec<Found>,
     pending: Pending,
@@ -172,6 +196,8 @@ struct Counts {
     starts: Counter,
     findings: Counter,
     commits: Counter,
+    twins: Counter,
+    relayed: Counter,
 }
 
 impl Pipeline {
@@ -184,6 +210,8 @@ impl Pipeline {
             starts: counter("pipeline.flow_starts"),
             findings: counter("tier0.findings"),
             commits: counter("pipeline.commits"),
+            twins: counter("pipeline.dns_seen_twice"),
+            relayed: counter("pipeline.dns_passed_on"),
         };
         Self {
             next_tick: parts.clock.mono().plus(TICK),
@@ -192,6 +220,8 @@ impl Pipeline {
             shared,
             engine: Engine::new(config, lists),
             macs: Macs::default(),
+            look_ups: LookUps::default(),
+            twins: Twins::default(),
             time: EventTime::default(),
             found: Vec::new(),
             pending: Pending::default(),
@@ -206,6 +236,7 @@ impl Pipeline {
     /// Works until asked to stop; then commits what was delivered before. May be called
     /// again after it panicked.
     pub fn run(&mut self) {
+        self.answer_requests();
         loop {
             match self.parts.inbox.recv_timeout(self.patience()) {
                 Ok(delivery) => self.take(delivery),
@@ -220,6 +251,9 @@ impl Pipeline {
             self.flush_if_due();
         }
         self.drain();
+        for event in self.twins.all() {
+            self.pass(event, self.parts.clock.mono());
+        }
         self.flush();
         self.answer_requests();
     }
@@ -254,10 +288,36 @@ impl Pipeline {
         }
     }
 
-    /// One event through tier-0 into the batch, and what was found behind it.
     fn observe(&mut self, mut event: Event, now: Mono) {
         self.time.saw(event.time, now);
         self.macs.attach(&mut event.body);
+        match event.body {
+            Body::Dns(dns) if dns.source == passive_dns::SOURCE => {
+                self.passed_by(event.time, dns, now);
+            }
+            Body::Dns(ref mut dns) if dns.source == dnsmasq_log::SOURCE => {
+                self.twins.log(&mut event.time, dns, now);
+                self.pass(event, now);
+            }
+            _ => self.pass(event, now),
+        }
+    }
+
+    /// A look-up whose packets passed by.
+    fn passed_by(&mut self, time: Timestamp, dns: Dns, now: Mono) {
+        // A connection may follow at once.
+        self.engine.learn(time, &dns);
+        if self.look_ups.resolvers.contains(&dns.client) {
+            self.count.relayed.inc();
+        } else if !self.look_ups.log_is_read {
+            self.pass(Event { time, body: Body::Dns(dns) }, now);
+        } else if let Some(event) = self.twins.passive(time, dns, now) {
+            self.pass(event, now);
+        }
+    }
+
+    /// One event through tier-0 into the batch, and what was found behind it.
+    fn pass(&mut self, mut event: Event, now: Mono) {
         self.engine.on_event(&mut event, &mut self.found);
         self.parts.model.observe(&event, now);
         if matches!(&event.body, Body::Flow(flow) if flow.phase == FlowPhase::Start) {
@@ -289,10 +349,12 @@ impl Pipeline {
         self.next_tick = now.plus(TICK);
         self.watch_clock(now);
         self.watch_memory();
+        self.release_twins(now);
         self.parts.model.tick(now, self.count.events.get());
         self.look(now);
         let mut status: Tier0Status = self.engine.status().into_iter().collect();
         status.insert("pipeline.addresses", self.macs.len() as u64);
+        status.insert("pipeline.dns_held", self.twins.len() as u64);
         *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
@@ -303,6 +365,16 @@ impl Pipeline {
             self.engine.on_tick(time, &mut self.found);
             self.take_findings(now);
         }
+    }
+
+    /// Packets' records that no log has told.
+    fn release_twins(&mut self, now: Mono) {
+        let due = if self.look_ups.log_is_read { self.twins.due(now) } else { self.twins.all() };
+        for event in due {
+            self.pass(event, now);
+        }
+        self.count.twins.add(std::mem::take(&mut self.twins.same));
+        self.count.relayed.add(std::mem::take(&mut self.twins.relayed));
     }
 
     /// After a burst the allocator holds what the queue took.
@@ -352,6 +424,7 @@ impl Pipeline {
                     drop(answer.try_send(self.engine.verdict(&name)));
                 }
                 Some(Request::Reconfigure(new)) => self.engine.reconfigure(&new.0, new.1),
+                Some(Request::LookUps(known)) => self.look_ups = known,
             }
         }
     }

@@ -177,6 +177,7 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
         counters: core.counters.clone(),
         model: Arc::clone(&core.model),
     };
+    core.pipeline.look_ups(look_ups(&config));
     let pipeline = start_pipeline(&core, parts, &config, lists)?;
     let forwarder = start_forwarder(&core)?;
     let snapshots = start_snapshots(&core)?;
@@ -225,6 +226,13 @@ fn start_pipeline(
         }
     })?;
     Ok(Thread { stop, thread: Some(thread) })
+}
+
+fn look_ups(config: &Config) -> pipeline::LookUps {
+    pipeline::LookUps {
+        log_is_read: config.collect.dnsmasq_log.enabled,
+        resolvers: config.collect.passive_dns.resolvers.clone(),
+    }
 }
 
 fn start_forwarder(core: &Arc<Core>) -> anyhow::Result<Thread> {
@@ -415,6 +423,7 @@ impl Core {
         self.gate.set(lists.clone());
         self.pipeline.reconfigure(config.tier0.clone(), lists);
         self.snapshots.reconfigure(&config.ring);
+        self.pipeline.look_ups(look_ups(&config));
         self.forward.reconfigure(config.forward.clone());
         self.ubus.reconfigure(config.ubus.clone());
         self.wake.ring();

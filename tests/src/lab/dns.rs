@@ -36,7 +36,7 @@ pub fn internet(world: &World, zones: &[(&str, &str)]) -> Proc {
     for (domain, address) in zones {
         conf += &format!("address=/{domain}/{address}\n");
     }
-    dnsmasq(world, "wan", "internet-dns", &conf)
+    dnsmasq(world, "wan", WAN, "internet-dns", &conf)
 }
 
 /// The router's resolver, which hands out addresses too. Its query log is [`resolver_log`].
@@ -48,7 +48,27 @@ pub fn resolver(world: &World) -> Proc {
         log.display(),
         dhcp::server_settings(world)
     );
-    dnsmasq(world, "rtr", "resolver", &conf)
+    dnsmasq(world, "rtr", RTR_LAN, "resolver", &conf)
+}
+
+/// Another machine in the LAN that resolves for others, as a Pi-hole beside the router: in
+/// `host`, at `address`. Its query log is [`pihole_log`].
+#[must_use]
+pub fn pihole(world: &World, host: &str, address: &str) -> Proc {
+    world.plug_in(host);
+    world.set_address(host, address);
+    let log = pihole_log(world);
+    let conf = format!(
+        "listen-address={address}\nserver={WAN}\nlog-queries=extra\nlog-facility={}\n",
+        log.display()
+    );
+    dnsmasq(world, host, address, "pihole", &conf)
+}
+
+/// Where the Pi-hole writes its queries.
+#[must_use]
+pub fn pihole_log(world: &World) -> PathBuf {
+    world.file("pihole.txt")
 }
 
 /// Where the resolver writes its queries.
@@ -57,7 +77,7 @@ pub fn resolver_log(world: &World) -> PathBuf {
     world.file("queries.txt")
 }
 
-fn dnsmasq(world: &World, host: &str, name: &str, conf: &str) -> Proc {
+fn dnsmasq(world: &World, host: &str, address: &str, name: &str, conf: &str) -> Proc {
     let file = world.file(&format!("{name}.conf"));
     let common = "no-resolv\nno-hosts\nbind-interfaces\nuser=root\npid-file=\ncache-size=1000\n";
     std::fs::write(&file, format!("{common}{conf}")).expect("test folder is writable");
@@ -65,7 +85,6 @@ fn dnsmasq(world: &World, host: &str, name: &str, conf: &str) -> Proc {
     let conf = format!("--conf-file={}", file.display());
     let log = world.file(&format!("{name}.log"));
     let server = Proc::start(host, &log, &program, &["--keep-in-foreground", &conf]);
-    let address = if host == "wan" { WAN } else { RTR_LAN };
     eventually(5.0, &format!("{name} answers"), || {
         ask_from(host, None, address, "ready.invalid", A).map(drop)
     });

@@ -63,7 +63,7 @@ impl Sensor {
     pub fn configure(&self, world: &World, settings: &str) {
         let state = world.file("router-state");
         std::fs::create_dir_all(&state).expect("test folder is writable");
-        let text = base_settings(world, &state) + settings;
+        let text = base_settings(world, &state, settings) + settings;
         std::fs::write(&self.config, text).expect("test folder is writable");
     }
 
@@ -147,17 +147,17 @@ impl Sensor {
     }
 }
 
-/// Dotted keys, so that a test can add keys of the same tables.
-fn base_settings(world: &World, state: &Path) -> String {
-    format!(
-        "state_dir = \"{}\"\n\
-         collect.dnsmasq_log.enabled = true\n\
-         collect.dnsmasq_log.paths = [\"{}\"]\n\
-         collect.dnsmasq_log.from_start = true\n\
-         collect.leases.paths = [\"{}\"]\n\
-         collect.leases.poll_ms = 300\n",
-        state.display(),
-        resolver_log(world).display(),
-        leases(world).display()
-    )
+/// Dotted keys, so that a test can add keys of the same tables, or set these otherwise.
+fn base_settings(world: &World, state: &Path, own: &str) -> String {
+    let path = |path: &Path| format!("[\"{}\"]", path.display());
+    let base = [
+        ("state_dir", format!("\"{}\"", state.display())),
+        ("collect.dnsmasq_log.enabled", "true".to_owned()),
+        ("collect.dnsmasq_log.paths", path(&resolver_log(world))),
+        ("collect.dnsmasq_log.from_start", "true".to_owned()),
+        ("collect.leases.paths", path(&leases(world))),
+        ("collect.leases.poll_ms", "300".to_owned()),
+    ];
+    let kept = base.iter().filter(|(key, _)| !own.contains(key));
+    kept.map(|(key, value)| format!("{key} = {value}\n")).collect()
 }

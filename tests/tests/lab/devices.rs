@@ -36,8 +36,8 @@ fn check_traffic(chain: &Chain, device: &str, mac: &str, address: &str, name: &s
     let (filter, words) = (format!("device:{device}"), format!("domain:{name}"));
     eventually(20.0, &format!("{name} is told of {device}"), || {
         let rows = listed(chain, &["dns", "--json", &filter, &words])?;
-        let its = |r: &Value| r["client"] == address && r["mac"] == mac;
-        want(!rows.is_empty() && rows.iter().all(its), || format!("dns: {rows:?}"))
+        let told: Vec<_> = rows.iter().map(|r| (&r["client"], &r["mac"])).collect();
+        want(told == [(&json!(address), &json!(mac))], || format!("dns: {rows:?}"))
     });
     eventually(30.0, &format!("the connection is told of {device}"), || {
         let rows = listed(chain, &["flows", "--json", &filter, &words])?;

@@ -86,7 +86,10 @@ fn a_hub_that_fails_is_asked_ever_more_rarely() {
         heal(&front);
 
         // It says itself how long: seconds of the header, less the jitter of a tenth.
-        let asked = suffer(&front, Trouble::Refuse(429, "Retry-After: 3\r\n"), 3);
+        // The first may have been on its way already.
+        let mut asked = suffer(&front, Trouble::Refuse(429, "Retry-After: 3\r\n"), 4);
+        asked.retain(|a| a.status == Some(429));
+        assert!(asked.len() >= 3, "{asked:?}");
         for pair in asked.windows(2) {
             let waited = pair[1].at.since(pair[0].at);
             assert!(waited >= Duration::from_millis(2_700), "asked again after {waited:?}");

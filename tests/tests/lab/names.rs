@@ -58,7 +58,7 @@ fn a_foreign_resolver_is_seen_as_its_answers_pass_by() {
         assert_eq!(reply.addresses.len(), 1);
         let flow = traffic::tcp("tv", TV, "198.51.100.20:443", 10, 10);
         chain.hub.reaches(
-            10.0,
+            20.0,
             &format!(
                 "SELECT count(*) FROM dns WHERE source = 'passive-dns' AND client = '{TV}' \
                  AND name = 'hidden.example.net' AND list_contains(answers, '198.51.100.20')"

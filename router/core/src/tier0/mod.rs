@@ -177,6 +177,13 @@ impl Engine {
         self.firewall.reconfigure(&config.firewall);
     }
 
+    /// Remembers the addresses of an answer before its event is looked at, for connections
+    /// that follow at once.
+    pub fn learn(&mut self, time: Timestamp, dns: &crate::event::Dns) {
+        let at = self.steady.at(time);
+        self.names.learn_device(at.time, dns);
+    }
+
     /// Looks at one event: attaches to a flow the name by which its client had resolved
     /// the destination, and appends what the detectors think to `found`.
     pub fn on_event(&mut self, event: &mut Event, found: &mut Vec<Found>) {

@@ -14,7 +14,7 @@ use super::line::Origin;
 use super::value::Value;
 
 /// What the events of this collector are marked with.
-pub(super) const SOURCE: &str = "dnsmasq-log";
+pub(crate) const SOURCE: &str = "dnsmasq-log";
 
 /// A question that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

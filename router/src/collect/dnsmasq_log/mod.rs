@@ -48,6 +48,7 @@ use crate::tail::{Follower, Step};
 use self::counted::Counted;
 
 pub use self::config::{Config, PATHS_MAX};
+pub(crate) use self::exchange::SOURCE;
 pub use self::reader::{ReadCounts, Reader, State};
 
 /// A checkpoint without events (lines that say nothing) is committed this often.

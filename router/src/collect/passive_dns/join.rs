@@ -21,6 +21,7 @@ use agentmon_core::dns_wire::Message;
 use agentmon_core::event::{Answer, Dns, DnsStatus, Endpoint, Mac};
 use agentmon_core::time::{Mono, Timestamp};
 
+use super::SOURCE;
 use super::order::Order;
 
 /// One client may hold this part of the open questions at the cost of others.
@@ -245,7 +246,7 @@ fn record(key: &Key, mac: Option<Mac>) -> Dns {
         upstream: Some(key.server.to_string()),
         latency_us: None,
         blocked_by: None,
-        source: "passive-dns".into(),
+        source: SOURCE.into(),
     }
 }
 

@@ -15,6 +15,7 @@ mod order;
 mod shares;
 mod tcp;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,11 +37,15 @@ use join::{Exchanges, Seen};
 use shares::Shares;
 use tcp::{Segment, Streams};
 
+/// What the events of this collector are marked with.
+pub(crate) const SOURCE: &str = "passive-dns";
 /// Most answers fit; of longer ones what was copied is read.
 const COPY_BYTES: u32 = 512;
 /// An answer must be known before the connection it explains: nothing waits in the kernel.
 const BATCH: u32 = 1;
 const PORT: u16 = 53;
+/// Most machines that ask for others.
+const RESOLVERS_MAX: usize = 64;
 /// Longest wait, so that time-outs and the wish to stop are heard.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 /// Only a turn with so many packets is followed by a nap: a nap would blur the latency of
@@ -58,12 +63,16 @@ pub struct Config {
     pub group: u16,
     /// Most questions waiting for their answer, about 250 bytes each.
     pub exchanges_max: usize,
+    /// Machines that ask for others, such as a Pi-hole whose log another sensor reads: what
+    /// they ask names connections, but is not told of them. One whose log is read here
+    /// (`dnsmasq_log.paths`) is found out without this.
+    pub resolvers: Vec<IpAddr>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         // 4,096: 800 questions a second, none of them answered, for 5 s.
-        Self { enabled: true, group: 6, exchanges_max: 4_096 }
+        Self { enabled: true, group: 6, exchanges_max: 4_096, resolvers: Vec::new() }
     }
 }
 
@@ -74,11 +83,14 @@ impl Config {
     /// The key, and what is allowed.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
         let n = self.exchanges_max;
-        if (16..=1_048_576).contains(&n) {
-            Ok(())
-        } else {
-            Err(("exchanges_max", format!("want 16 to 1048576, not {n}")))
+        if !(16..=1_048_576).contains(&n) {
+            return Err(("exchanges_max", format!("want 16 to 1048576, not {n}")));
         }
+        if self.resolvers.len() > RESOLVERS_MAX {
+            let n = self.resolvers.len();
+            return Err(("resolvers", format!("want at most {RESOLVERS_MAX}, not {n}")));
+        }
+        Ok(())
     }
 }
 
@@ -105,7 +117,7 @@ impl Source {
 
 impl Collector for Source {
     fn name(&self) -> &str {
-        "passive-dns"
+        SOURCE
     }
 
     fn run(&mut self, context: &Context) -> anyhow::Result<()> {
@@ -149,7 +161,7 @@ impl Reader {
         let counter = |name: &str| context.counters.counter(name);
         Self {
             dns: Listener::new(config.exchanges_max),
-            gaps: Gaps::new("passive-dns"),
+            gaps: Gaps::new(SOURCE),
             intact: context.clock.wall(),
             total: 0,
             packets: counter("passive_dns.packets"),
