@@ -29,7 +29,7 @@ fn main() {
     println!(
         "built in {:.2} s, {:.2} MB for {} names",
         clock.mono().since(start).as_secs_f64(),
-        lists.memory_bytes() as f64 / 1e6,
+        lists.size_bytes() as f64 / 1e6,
         lists.len()
     );
     let mut config = Tier0Config::default();

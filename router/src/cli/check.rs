@@ -71,9 +71,20 @@ fn from_uci(path: &Path, io: &mut Io<'_>) -> anyhow::Result<Option<Config>> {
 fn with(config: Config, kernel_counts: bool, io: &mut Io<'_>) -> Result {
     let mut outcome = Outcome::Fine;
     let config = config.resolved();
-    if let Err(error) = lists::load(&config.tier0) {
-        writeln!(io.out, "{error:#}")?;
-        outcome = Outcome::Found;
+    match lists::check(&config.tier0) {
+        Ok(reports) => {
+            for report in reports {
+                writeln!(
+                    io.out,
+                    "list {}",
+                    agentmon_core::name::printable(report.to_string().as_bytes(), 1_000)
+                )?;
+            }
+        }
+        Err(error) => {
+            writeln!(io.out, "{error:#}")?;
+            outcome = Outcome::Found;
+        }
     }
     if config.forward.enabled {
         match join::load(&config.forward.identity) {

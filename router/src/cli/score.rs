@@ -13,11 +13,11 @@ use super::{Io, Outcome, Result, config};
 use crate::lists;
 
 pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
-    let config = config(&mut args)?;
+    let config = config(&mut args)?.resolved();
     let json = args.flag("--json");
     let names = args.words()?;
     anyhow::ensure!(!names.is_empty(), "which name? For example: score www.example.com");
-    let lists = lists::load(&config.tier0)?;
+    let lists = lists::borrow(&config.tier0, &config.state_dir)?;
     let engine = Engine::new(&config.tier0, lists);
     let mut outcome = Outcome::Fine;
     for text in names {

@@ -108,6 +108,9 @@ fn write(status: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     if let Some(bus) = status["ubus"].as_str().filter(|bus| !bus.starts_with("off")) {
         writeln!(out, "ubus        {}", agentmon_core::name::printable(bus.as_bytes(), 500))?;
     }
+    if number(&status["tier0"]["tier0.blocklist.compiling"]) > 0 {
+        writeln!(out, "lists       long block lists are being read; nothing is listed until then")?;
+    }
     writeln!(out, "collectors")?;
     for collector in status["collectors"].as_array().into_iter().flatten() {
         let state = collector["state"].as_str().unwrap_or("-");

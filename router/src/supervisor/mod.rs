@@ -18,6 +18,7 @@ mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -88,6 +89,8 @@ pub(crate) struct Core {
     loaded: Mutex<Loaded>,
     /// Reads the configuration again, where somebody does.
     reload: Mutex<Option<Hook>>,
+    /// Long lists are being compiled; until then nothing is listed.
+    compiling: AtomicBool,
 }
 
 /// Something to be done later.
@@ -129,13 +132,11 @@ pub fn start(config: Config) -> anyhow::Result<RouterHandle> {
 pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<RouterHandle> {
     config.validate()?;
     let config = config.resolved();
-    let (lists, missing) = lists::load_readable(&config.tier0);
-    let gate = Gate::default();
-    gate.set(lists.clone());
-    for missing in &missing {
-        tracing::error!("{missing:#}; going on without it");
-    }
     create_private_dir(&config.state_dir)?;
+    let at_start = lists::at_start(&config.tier0, &config.state_dir);
+    let later = at_start.later;
+    let gate = Gate::default();
+    gate.set(at_start.lists.clone());
     let counters = Counters::default();
     restore(&config.ring);
     let ring = Arc::new(Ring::open_or_wait(&config.ring, &counters, Arc::clone(&clock))?);
@@ -158,12 +159,13 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
         gate,
         snapshots,
         state_dir: config.state_dir.clone(),
-        lists_missing: Mutex::new(missing.iter().map(|why| format!("{why:#}")).collect()),
         model: Arc::new(Model::new(&counters)),
         ubus: Arc::new(ubus::Shared::new(config.ubus.clone())),
         kernel: Mutex::default(),
         loaded: Mutex::default(),
         reload: Mutex::default(),
+        lists_missing: Mutex::new(without(&at_start.missing)),
+        compiling: AtomicBool::new(later),
     });
     lock(&core.loaded).0 = core.started;
     let source: Arc<dyn Source> = Arc::<Core>::clone(&core);
@@ -178,13 +180,25 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
         model: Arc::clone(&core.model),
     };
     core.pipeline.look_ups(look_ups(&config));
-    let pipeline = start_pipeline(&core, parts, &config, lists)?;
+    let pipeline = start_pipeline(&core, parts, &config, at_start.lists)?;
     let forwarder = start_forwarder(&core)?;
     let snapshots = start_snapshots(&core)?;
     let bus = start_bus(&core, source)?;
     let handle = RouterHandle { core, pipeline, forwarder, snapshots, bus, server };
     handle.core.run_collectors(&config)?;
+    if later {
+        let core = Arc::clone(&handle.core);
+        spawn("lists", move || core.late_lists())?;
+    }
     Ok(handle)
+}
+
+/// Lists that had to be left out, as lines for the status.
+fn without(missing: &[anyhow::Error]) -> Vec<String> {
+    for missing in missing {
+        tracing::error!("{missing:#}; going on without it");
+    }
+    missing.iter().map(|why| format!("{why:#}")).collect()
 }
 
 /// A ring of what a power cut left on flash; without it, the watch goes on.
@@ -380,6 +394,13 @@ impl Core {
         lock(&self.outbox).clone().unwrap_or_else(|| Outbox::channel().0)
     }
 
+    fn tier0_status(&self) -> pipeline::Tier0Status {
+        let mut tier0 = self.pipeline.status();
+        let compiling = u64::from(self.compiling.load(Ordering::Relaxed));
+        tier0.insert("tier0.blocklist.compiling", compiling);
+        tier0
+    }
+
     /// What is off although it is switched on, and why.
     fn lacks(&self) -> Vec<Lack> {
         let list = |why: &String| Lack {
@@ -414,7 +435,7 @@ impl Core {
         ] {
             anyhow::ensure!(!changed, "`{key}` cannot change while running; restart instead");
         }
-        let lists = lists::load(&config.tier0)?;
+        let lists = lists::load(&config.tier0, &config.state_dir)?;
         if config.ring.bytes_max != current.ring.bytes_max {
             self.ring.resize(config.ring.bytes_max)?;
         }
@@ -433,6 +454,17 @@ impl Core {
         *lock(&self.in_force) = Arc::new(config.clone());
         *current = config;
         Ok(())
+    }
+
+    /// Compiles lists that are too long to wait for; a reload waits meanwhile.
+    fn late_lists(&self) {
+        crate::sys::yield_to_others();
+        let config = lock(&self.config);
+        let (lists, missing) = lists::load_readable(&config.tier0, &config.state_dir);
+        self.gate.set(lists.clone());
+        self.pipeline.reconfigure(config.tier0.clone(), lists);
+        *lock(&self.lists_missing) = without(&missing);
+        self.compiling.store(false, Ordering::Relaxed);
     }
 
     /// Makes the running collectors those of the configuration; unchanged ones run on.

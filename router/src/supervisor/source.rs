@@ -59,7 +59,7 @@ impl Source for Core {
             collectors,
             ring: self.ring.status(),
             forward: self.forward.status(now),
-            tier0: self.pipeline.status(),
+            tier0: self.tier0_status(),
             snapshot: self.snapshots.status(),
             lacks: self.lacks(),
             ubus: self.ubus.state.get(),

@@ -2,12 +2,13 @@
 //! where `unsafe` is allowed.
 //!
 //! In and out: file descriptors and plain values. Any thread. Each call is one system
-//! call; none keeps a pointer after it returns.
+//! call; none keeps a pointer after it returns, besides [`Map`].
 
 #![allow(unsafe_code, reason = "libc calls; every block says why it is sound")]
 
 mod batch;
 mod interrupt;
+mod map;
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 pub use batch::Batch;
 pub use interrupt::{allow_interrupts, interrupt};
+pub use map::Map;
 
 /// Sets the receive buffer past `net.core.rmem_max` (needs `CAP_NET_ADMIN`), or as far as
 /// that limit allows, and returns the size the kernel now accounts with (twice the wish,

@@ -104,7 +104,7 @@ fn names_in_the_settings_become_a_list() {
     let config = Config::load(&placed.toml).unwrap();
     let path = &config.tier0.blocklist.lists[0].path;
     assert_eq!(fs::read_to_string(path).unwrap(), "bad.example\nworse.example\n");
-    let lists = crate::lists::load(&config.tier0).unwrap();
+    let lists = crate::lists::borrow(&config.tier0, &config.state_dir).unwrap();
     assert!(lists.lookup(&"a.bad.example".parse().unwrap()).is_some());
     let more = bench.place(&uci.replace("worse", "other")).unwrap();
     assert!(more.changed, "the list changed, though not the configuration");

@@ -34,7 +34,7 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     let log = folder.path().join("pihole.log");
     let mut home = Home::new(1);
     let blocked = list(&home)?;
-    talk(&format!("dns-log: {} names in {} KB", blocked.len(), blocked.memory_bytes() / 1_000));
+    talk(&format!("dns-log: {} names in {} KB", blocked.len(), blocked.size_bytes() / 1_000));
     let lines = write_log(&mut home, &log)?;
 
     let counters = Counters::default();

@@ -276,7 +276,7 @@ impl Engine {
             ("tier0.blocklist.entries", size(self.blocklist().len())),
             ("tier0.blocklist.evicted", self.blocklist.evicted()),
             ("tier0.blocklist.findings", self.made.blocklist),
-            ("tier0.blocklist.memory_bytes", size(self.blocklist().memory_bytes())),
+            ("tier0.blocklist.bytes", size(self.blocklist().size_bytes())),
             ("tier0.dga.findings", self.made.dga),
             ("tier0.direct_ip.findings", self.made.direct_ip),
             ("tier0.firewall.findings", self.made.firewall),

@@ -11,6 +11,11 @@
 //! of the configuration win over every list; the finding says which list and which entry.
 
 mod builder;
+mod compile;
+mod format;
+#[cfg(test)]
+mod list_tests;
+mod punycode;
 mod set;
 mod syntax;
 
@@ -29,8 +34,13 @@ use crate::finding::Finding;
 use crate::name::Name;
 
 pub use builder::{Builder, LINE_BYTES_MAX, ListReport};
-pub use set::{Blocklist, Hit, LISTS_MAX};
+pub use compile::{PORTION_NAMES, Read, compile};
+pub use format::{Check, FOOTER_BYTES, Footer, FormatError};
+pub use set::{Blocklist, Bytes, Hit, LISTS_MAX};
 
+/// Raised whenever a list's text comes to mean something else: what was compiled before is
+/// then compiled again.
+pub const RULES_VERSION: u32 = 1;
 /// Most (client, entry) pairs remembered as told.
 const TOLD_MAX: usize = 8_192;
 /// What a refused query counts of its list's score.
@@ -46,7 +56,7 @@ pub struct Config {
     pub lists: Vec<ListConfig>,
     /// Names that are never reported, with all below them.
     pub allow: Vec<String>,
-    /// Most names over all lists; a million takes 8.3 MB.
+    /// Most names over all lists; a million takes 8.3 MB of file, mapped.
     pub entries_max: usize,
     /// The same client and entry are reported once in this many seconds.
     pub repeat_seconds: u64,
@@ -115,10 +125,14 @@ impl Config {
     #[must_use]
     pub fn builder(&self) -> Builder {
         let mut builder = Builder::new(self.entries_max);
+        self.allow_in(&mut builder);
+        builder
+    }
+
+    fn allow_in(&self, builder: &mut Builder) {
         for name in self.allow.iter().filter_map(|n| Name::parse(n.as_bytes()).ok()) {
             builder.allow(&name);
         }
-        builder
     }
 }
 

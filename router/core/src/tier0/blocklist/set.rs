@@ -6,16 +6,19 @@
 //! false hit in 10^13 look-ups against a million names), a look-up is two cache misses per
 //! label, and a million names take 8.3 MB.
 //!
-//! In: a name. Out: which list has it. Immutable; made by `builder`.
-//! Budget: 8 bytes per name plus 262 KB; 0.1 us per label.
+//! In: a name. Out: which list has it. Immutable; the bytes (see `format`) lie in memory or
+//! in a mapped file, whoever made it. Budget: 8 bytes per name plus 262 KB; 0.1 us per label.
 //!
-//! Invariants: a look-up allocates nothing; a list's own exemptions hold for that list
-//! alone, so that no list can silence another.
+//! Invariants: a look-up allocates nothing, and whatever the bytes are it ends and does not
+//! panic; a list's own exemptions hold for that list alone, so that no list can silence
+//! another.
 
 use std::fmt;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::format::{FOOTER_BYTES, Footer, FormatError, INDEX_BYTES, read_lists};
 use crate::name::Name;
 
 /// Most lists.
@@ -26,15 +29,18 @@ pub(super) const BUCKETS: usize = 1 << 16;
 /// counted from 1, is `n << 1` for its names and `n << 1 | 1` for its exemptions.
 pub(super) const ALLOW_ALL: u16 = 0;
 
+/// Bytes that are held by somebody: a vector, a mapped file.
+pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
 /// Names on lists. The default is empty and costs nothing.
 #[derive(Clone, Default)]
 pub struct Blocklist {
     /// By list number - 1.
     lists: Vec<List>,
-    /// Where bucket `i` begins in `words`; one more entry for the end. Empty with `words`.
-    index: Vec<u32>,
-    /// `lower 48 bits of the hash << 16 | tag`, ascending within each bucket.
-    words: Vec<u64>,
+    /// The compiled form; `None` where there are no names.
+    bytes: Option<Bytes>,
+    /// Names in it.
+    words: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,27 +63,49 @@ pub struct Hit<'a> {
 }
 
 impl Blocklist {
-    /// From parts that hold what the fields promise.
-    pub(super) const fn from_parts(lists: Vec<List>, index: Vec<u32>, words: Vec<u64>) -> Self {
-        Self { lists, index, words }
+    /// Takes the compiled form as it lies. Sizes are checked, the checksum is not: whoever
+    /// has the bytes from a file does that first (see [`super::Check`]).
+    ///
+    /// # Errors
+    /// [`FormatError`]: not the compiled form, or its parts do not fit together.
+    pub fn open(bytes: Bytes) -> Result<Self, FormatError> {
+        let all = (*bytes).as_ref();
+        let footer = Footer::parse(all)?;
+        if footer.total_bytes() != Some(all.len()) {
+            return Err(FormatError::NotLists);
+        }
+        let words = footer.words;
+        let rest = all.get(words * 8..all.len() - FOOTER_BYTES).unwrap_or_default();
+        let (index, lists) = rest.split_at_checked(INDEX_BYTES).ok_or(FormatError::NotLists)?;
+        let lists = read_lists(lists, footer.lists)?;
+        let places = index.as_chunks::<4>().0.iter().map(|place| u32::from_le_bytes(*place));
+        let ends = (places.clone().next(), places.clone().next_back());
+        if !places.is_sorted() || ends != (Some(0), u32::try_from(words).ok()) {
+            return Err(FormatError::Damaged("the index"));
+        }
+        Ok(Self { lists, bytes: Some(bytes).filter(|_| words > 0), words })
+    }
+
+    /// Lists without a name on them.
+    pub(super) const fn of_no_names(lists: Vec<List>) -> Self {
+        Self { lists, bytes: None, words: 0 }
     }
 
     /// The graver of the lists that have this name or one of its parents, unless an
     /// exemption covers it; of equal ones the longest entry.
     #[must_use]
     pub fn lookup<'a>(&'a self, name: &'a Name) -> Option<Hit<'a>> {
-        if self.words.is_empty() {
-            return None;
-        }
+        let bytes = (**self.bytes.as_ref()?).as_ref();
+        let words = Words { bytes, number: self.words };
         // Nearly all names are on no list: one pass tells. No list holds a single label.
         let mut suffixes = name.suffixes().filter(|suffix| suffix.contains('.'));
-        suffixes.find(|suffix| self.tags(suffix).next().is_some())?;
-        self.best(name)
+        suffixes.find(|suffix| words.tags(suffix).next().is_some())?;
+        self.best(words, name)
     }
 
-    fn best<'a>(&'a self, name: &'a Name) -> Option<Hit<'a>> {
+    fn best<'a>(&'a self, words: Words<'_>, name: &'a Name) -> Option<Hit<'a>> {
         let mut exempt = [false; LISTS_MAX + 1];
-        for tag in name.suffixes().flat_map(|suffix| self.tags(suffix)) {
+        for tag in name.suffixes().flat_map(|suffix| words.tags(suffix)) {
             if tag == ALLOW_ALL {
                 return None;
             }
@@ -87,7 +115,7 @@ impl Blocklist {
         }
         let mut best: Option<Hit<'a>> = None;
         for entry in name.suffixes() {
-            for number in self.tags(entry).map(|tag| usize::from(tag >> 1)) {
+            for number in words.tags(entry).map(|tag| usize::from(tag >> 1)) {
                 let Some(list) = number.checked_sub(1).and_then(|i| self.lists.get(i)) else {
                     continue;
                 };
@@ -100,41 +128,55 @@ impl Blocklist {
         best
     }
 
-    /// Tags under which exactly this text is held.
-    fn tags(&self, text: &str) -> impl Iterator<Item = u16> {
-        let hash = hash_of(text);
-        let wanted = low48(hash);
-        let bucket = self.bucket(hash);
-        let from = bucket.partition_point(|word| word >> 16 < wanted);
-        let rest = bucket.get(from..).unwrap_or_default().iter();
-        rest.take_while(move |word| **word >> 16 == wanted).map(|word| (word & 0xffff) as u16)
-    }
-
-    fn bucket(&self, hash: u64) -> &[u64] {
-        let number = bucket_of(hash);
-        let place = |i: usize| self.index.get(i).map_or(0, |n| *n as usize);
-        self.words.get(place(number)..place(number + 1)).unwrap_or_default()
-    }
-
     /// Names held, exemptions included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.words.len()
+        self.words
     }
     /// No name held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
+        self.words == 0
     }
-    /// Bytes of heap memory.
+    /// Bytes of the compiled form, in memory or mapped.
     #[must_use]
-    pub fn memory_bytes(&self) -> usize {
-        let lists = self.lists.iter().map(|l| size_of::<List>() + l.name.capacity());
-        self.words.capacity() * 8 + self.index.capacity() * 4 + lists.sum::<usize>()
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.as_ref().map_or(0, |bytes| (**bytes).as_ref().len())
     }
     /// Each list's name, score and number of distinct names.
     pub fn lists(&self) -> impl Iterator<Item = (&str, f64, usize)> {
         self.lists.iter().map(|list| (list.name.as_str(), list.score, list.entries))
+    }
+}
+
+/// The words and the index behind them.
+#[derive(Clone, Copy)]
+struct Words<'a> {
+    bytes: &'a [u8],
+    number: usize,
+}
+
+impl<'a> Words<'a> {
+    /// Tags under which exactly this text is held.
+    fn tags(self, text: &str) -> impl Iterator<Item = u16> + use<'a> {
+        let hash = hash_of(text);
+        let wanted = low48(hash);
+        let bucket = self.bucket(hash);
+        let from = bucket.partition_point(|word| u64::from_le_bytes(*word) >> 16 < wanted);
+        let rest = bucket.get(from..).unwrap_or_default().iter();
+        let rest = rest.map(|word| u64::from_le_bytes(*word));
+        rest.take_while(move |word| word >> 16 == wanted).map(|word| (word & 0xffff) as u16)
+    }
+
+    fn bucket(self, hash: u64) -> &'a [[u8; 8]] {
+        let place = |i: usize| {
+            let at = self.number * 8 + i * 4;
+            let place = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+            place.map_or(0, |place| u32::from_le_bytes(*place) as usize * 8)
+        };
+        let number = bucket_of(hash);
+        let bucket = self.bytes.get(place(number)..place(number + 1));
+        bucket.unwrap_or_default().as_chunks::<8>().0
     }
 }
 
