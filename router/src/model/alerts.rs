@@ -210,7 +210,10 @@ fn alert(finding: &Finding, mac: Option<Mac>, time: Timestamp, order: u64) -> Al
 fn safe(text: &str, max: usize) -> String {
     let is_safe = text.bytes().all(|b| (b' '..=b'~').contains(&b));
     let text = if is_safe { text.to_owned() } else { printable(text.as_bytes(), max) };
-    cut(text, max)
+    let mut text = cut(text, max);
+    // What was cut off must not be held.
+    text.shrink_to_fit();
+    text
 }
 
 #[cfg(test)]

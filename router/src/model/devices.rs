@@ -5,7 +5,7 @@
 //!
 //! A device is its MAC. An address whose MAC is not known yet is a device of its own until
 //! it is; a public address never is (it is somebody out there). At most [`DEVICES_MAX`]
-//! devices with [`ADDRESSES_MAX`] addresses each, about 1 KB a device; when the table is full
+//! devices with [`ADDRESSES_MAX`] addresses each, about 2 KB a device; when the table is full
 //! the one not seen for longest makes room, counted.
 
 use std::collections::HashMap;
@@ -19,8 +19,9 @@ use super::talk::Window;
 
 /// Most devices.
 pub const DEVICES_MAX: usize = 256;
-/// Most addresses of one device: IPv6 privacy addresses change daily.
-pub const ADDRESSES_MAX: usize = 16;
+/// Most addresses of one device: a week of IPv6 privacy addresses and the lasting ones. For
+/// all devices just below what a hash table of 4,096 places takes.
+pub const ADDRESSES_MAX: usize = 12;
 /// Longest name.
 pub const NAME_BYTES_MAX: usize = 63;
 

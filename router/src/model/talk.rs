@@ -4,9 +4,9 @@
 //! In: flow records. Out: the difference to the flow's last record (records carry totals, so
 //! that a lost one costs nothing), and rows. Pure; called under the model's lock.
 //!
-//! At most [`OPEN_MAX`] open flows are remembered (270 KB). Where there is no room, a flow
+//! At most [`OPEN_MAX`] open flows are remembered (540 KB). Where there is no room, a flow
 //! counts once, when it ends; one of which nothing was heard for [`STALE`] makes room.
-//! At most [`ROWS_MAX`] rows (about 100 KB).
+//! At most [`ROWS_MAX`] rows (200 KB).
 
 use std::collections::HashMap;
 use std::time::Duration;
