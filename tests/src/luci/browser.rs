@@ -65,7 +65,7 @@ impl Browser {
     /// When that takes too long.
     pub fn open(&self, url: &str) {
         self.post("/url", &json!({ "url": url }));
-        let drawn = "const v = document.getElementById('view'); return !!v && !v.querySelector(':scope > .spinning') && v.children.length > 0";
+        let drawn = "const v = document.getElementById('view'); const styled = Array.from(document.querySelectorAll('link[rel=stylesheet]')).every((l) => l.sheet || !matchMedia(l.media || 'all').matches); return !!v && styled && !v.querySelector(':scope > .spinning') && v.children.length > 0";
         self.wait("the view is drawn", drawn);
     }
 

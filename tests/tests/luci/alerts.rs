@@ -92,6 +92,27 @@ fn an_alert_is_acknowledged_with_a_note() {
 }
 
 #[test]
+fn an_alert_is_acknowledged_from_the_keyboard() {
+    let Some(stage) = Stage::set("keyboard", Fixture::default()) else { return };
+    let browser = stage.open("alerts");
+    let press = |key: &str| {
+        let down = "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true }))";
+        browser.run_with(down, &json!(key));
+    };
+    browser.run("document.querySelector('[data-key=ack-a1]').focus()");
+    browser.run("document.activeElement.click()");
+    // Thought better of it: the focus goes back.
+    browser.click(".modal .right > button");
+    assert_eq!(browser.run("return document.activeElement.dataset.key"), json!("ack-a1"));
+    browser.run("document.activeElement.click()");
+    assert_eq!(browser.run("return document.activeElement.id"), json!("agentmon-note"));
+    press("Enter");
+    browser.wait("the row goes", "return document.querySelectorAll('[data-alert]').length == 3");
+    assert_eq!(stage.bus.calls("ack")[0]["id"], json!("a1"));
+    stage.browser.close();
+}
+
+#[test]
 fn an_acknowledgement_can_fail() {
     let Some(stage) = Stage::set("ack-fails", Fixture::default()) else { return };
     let browser = stage.open("alerts");

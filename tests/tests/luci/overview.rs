@@ -24,12 +24,16 @@ fn the_card_says_whether_all_is_well() {
         browser.shows(CARD, text);
     }
     browser.picture("page");
+    // Drawn anew at every poll, it must not lose its looks in between.
+    browser.run("window.sheet = document.getElementById('agentmon-style').sheet");
     stage.bus.status(|s| {
         s["alerts"] = json!({ "open": 0, "high": 0 });
         s["collectors"][3]["state"] = json!("ok");
     });
     browser.shows(CARD, "all 3 working");
     browser.shows(CARD, "none waiting");
+    let same = "return window.sheet != null && window.sheet === document.getElementById('agentmon-style').sheet";
+    assert_eq!(browser.run(same), json!(true));
     stage.bus.fail(Some(Failure::NoObject));
     browser.shows(CARD, "not running");
     stage.browser.close();

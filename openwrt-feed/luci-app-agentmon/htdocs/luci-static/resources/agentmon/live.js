@@ -63,15 +63,21 @@ function remember(body) {
 	return { opened: new Set(opened), focused };
 }
 
-function restore(body, kept) {
-	for (const node of body.querySelectorAll('[data-key]')) {
-		const key = node.getAttribute('data-key');
+/* By comparing, not by a selector: a key may hold anything. */
+function focusOn(body, key) {
+	const found = Array.from(body.querySelectorAll('[data-key]')).find((node) =>
+		node.localName != 'details' && node.getAttribute('data-key') === key);
 
-		if (node.localName == 'details' && kept.opened.has(key))
-			node.open = true;
-		if (kept.focused != null && key == kept.focused && node.localName != 'details')
-			node.focus({ preventScroll: true });
-	}
+	if (found)
+		found.focus({ preventScroll: true });
+}
+
+function restore(body, kept) {
+	for (const node of body.querySelectorAll('details[data-key]'))
+		node.open = kept.opened.has(node.getAttribute('data-key'));
+
+	if (kept.focused != null)
+		focusOn(body, kept.focused);
 }
 
 const Part = baseclass.extend({
@@ -101,6 +107,10 @@ const Part = baseclass.extend({
 		dom.content(this.notices, []);
 		this.state = null;
 		return true;
+	},
+
+	focus(key) {
+		focusOn(this.body, key);
 	},
 
 	redraw() {

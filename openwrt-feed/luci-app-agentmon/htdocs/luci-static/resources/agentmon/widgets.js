@@ -25,11 +25,15 @@ function svg(name, attributes) {
 }
 
 return baseclass.extend({
-	/* A page's outermost element, with the style sheet. */
+	/* A page's outermost element. The style sheet is put into the head once: as a part of
+	   what is drawn anew at every poll it would be read anew, and the page flicker. */
 	page(children) {
-		return E('div', { 'class': 'agentmon' }, [
-			E('link', { 'rel': 'stylesheet', 'href': L.resource('agentmon/agentmon.css') })
-		].concat(children));
+		const id = 'agentmon-style';
+
+		if (document.getElementById(id) == null)
+			document.head.appendChild(E('link', { 'id': id, 'rel': 'stylesheet', 'href': L.resource('agentmon/agentmon.css') }));
+
+		return E('div', { 'class': 'agentmon' }, children);
 	},
 
 	section(title, children, id) {

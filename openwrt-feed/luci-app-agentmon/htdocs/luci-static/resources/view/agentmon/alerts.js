@@ -44,8 +44,17 @@ return view.extend({
 		return live.part(() => api.alerts(), (data) => this.draw(data), 10);
 	},
 
-	acknowledge(one) {
-		const note = E('input', { 'type': 'text', 'id': 'agentmon-note', 'class': 'cbi-input-text', 'maxlength': String(api.NOTE_MAX), 'style': 'width:100%' });
+	/* `opener` is the key of the button that gets the focus back. */
+	acknowledge(one, opener) {
+		const note = E('input', {
+			'keydown': (ev) => {
+				if (ev.key == 'Enter')
+					document.querySelector('.modal [data-key=send-ack]').click();
+			}, 'type': 'text', 'id': 'agentmon-note', 'class': 'cbi-input-text', 'maxlength': String(api.NOTE_MAX), 'style': 'width:100%' });
+		const cancel = () => {
+			ui.hideModal();
+			this.part.focus(opener);
+		};
 		const trouble = E('p', { 'role': 'alert' });
 		const send = () => api.ack(one.id, note.value.trim()).then((reply) => {
 			if (reply.state == 'ok') {
@@ -64,7 +73,7 @@ return view.extend({
 			E('p', {}, [ E('label', { 'for': 'agentmon-note' }, [ _('Note, for whoever looks at this later (not required)') ]), note ]),
 			trouble,
 			E('div', { 'class': 'right' }, [
-				E('button', { 'class': 'btn cbi-button', 'click': ui.hideModal }, [ _('Cancel') ]), ' ',
+				E('button', { 'class': 'btn cbi-button', 'click': cancel }, [ _('Cancel') ]), ' ',
 				E('button', { 'class': 'btn cbi-button-positive important', 'data-key': 'send-ack', 'click': ui.createHandlerFn(this, send) }, [ _('Acknowledge') ])
 			])
 		]);
@@ -79,7 +88,7 @@ return view.extend({
 			'class': 'btn cbi-button cbi-button-action', 'data-key': 'ack-' + text.clean(one.id, 40),
 			'disabled': L.hasViewPermission() ? null : '',
 			'aria-label': _('Acknowledge: %s').format(text.clean(one.title || one.subject, 120)),
-			'click': () => this.acknowledge(one)
+			'click': (ev) => this.acknowledge(one, ev.currentTarget.getAttribute('data-key'))
 		}, [ _('Acknowledge') ]);
 	},
 
