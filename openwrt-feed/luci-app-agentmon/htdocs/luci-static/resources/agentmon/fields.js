@@ -102,6 +102,8 @@ return baseclass.extend({
 			_('Adds the table inet agentmon: the kernel tracks connections and copies DNS packets to the collector. It decides over no packet.'), '1');
 		flag(s, 'log_rejects', _('See rejected packets'), _('Copies of what the firewall rejects, for the collector of stopped packets.'), '1');
 		value(s, 'log_rejects_rate', _('Copies a second'), _('At most so many copies of rejected packets in a second.'), '100', check.whole(1, 100000));
+		flag(s, 'enforce', _('Stop listed names'),
+			_('Drops DNS questions for names on a list with a score of at least 0.6. Needs kmod-nft-queue. DNS goes on when agentmon stops or hangs.'), '0');
 		values(s, 'local_network', _('Own networks'), _('Networks of the house besides the private ranges, such as a public prefix.'), 'or(ipaddr, cidr)');
 
 		const level = s.option(form.ListValue, 'log_level', _('Log level'), _('Least severe messages that are written to the system log.'));
