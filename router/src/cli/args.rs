@@ -27,6 +27,12 @@ impl Args {
         self.options.len() < before
     }
 
+    /// Whether an option is there; takes nothing.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let inline = |a: &String| a.strip_prefix(name).is_some_and(|r| r.starts_with('='));
+        self.options.iter().any(|a| a == name || inline(a))
+    }
+
     /// The value of an option; takes both.
     pub(super) fn value(&mut self, name: &str) -> anyhow::Result<Option<String>> {
         let inline = |a: &String| a.strip_prefix(name).and_then(|r| r.strip_prefix('=')).is_some();
@@ -93,6 +99,7 @@ mod tests {
         let mut a = args("score --config x.toml --json a.example --n=3 -- -odd");
         assert_eq!(a.word().as_deref(), Some("score"));
         assert!(a.flag("--json") && !a.flag("--json"));
+        assert!(a.has("--config") && a.has("--n") && !a.has("--con"));
         assert_eq!(a.value("--config").unwrap().as_deref(), Some("x.toml"));
         assert_eq!(a.number::<u8>("--n").unwrap(), Some(3));
         assert_eq!(a.words().unwrap(), ["a.example", "-odd"]);

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -9,9 +10,10 @@ use super::args::Args;
 use super::{Io, Outcome, Result, config};
 use crate::forward::client::{HubClient, Timeouts};
 use crate::join::{self, Join, LINE_BYTES_MAX, PREFIX};
-use crate::uci::place;
+use crate::uci::{self, place};
 
 pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
+    let given = args.has("--config");
     let identity = config(&mut args)?.resolved().forward.identity;
     let file = args.value("--file")?;
     let offline = args.flag("--offline");
@@ -20,6 +22,13 @@ pub(super) fn run(mut args: Args, io: &mut Io<'_>) -> Result {
         !words.iter().any(|word| word.starts_with(PREFIX)),
         "the join line is a secret and must not stand on the command line, where others can \
          see it: give it on standard input or with --file; enrol again to make this one void"
+    );
+    // On OpenWrt the settings win at every reload: a line kept beside them would be forgotten.
+    let settings = uci::load(Path::new(uci::DEFAULT_PATH)).ok();
+    anyhow::ensure!(
+        given || !settings.is_some_and(|settings| settings.service.hub.says_something()),
+        "the hub stands in {}: change hub.join there, then: service agentmon reload",
+        uci::DEFAULT_PATH
     );
     anyhow::ensure!(words.is_empty(), "unexpected argument `{}`", super::shown(&words.concat()));
     let join = Join::decode(&read(file.as_deref(), io)?)?;

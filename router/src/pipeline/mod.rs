@@ -8,7 +8,7 @@
 //!
 //! Invariants: a delivery's events and its checkpoint are committed together or not at all;
 //! a commit at the latest [`FLUSH_EVERY`] after its first event, [`FLUSH_URGENT`] when
-//! something was found; while the ring cannot be written at most [`PENDING_BYTES_MAX`] wait
+//! something was found, or after the start; while the ring cannot be written at most [`PENDING_BYTES_MAX`] wait
 //! here, the rest is given up, counted.
 //!
 //! Budget: 10 us per event, tier-0 included; asleep when nothing comes (one tick a second).
@@ -168,6 +168,8 @@ pub struct Pipeline {
     time: EventTime,
     found: Vec<Found>,
     pending: Pending,
+    /// The first commit was made: until then a person waits for a sign of life.
+    seen_alive: bool,
     next_tick: Mono,
     next_look: Mono,
     /// Events at the last tick.
@@ -225,6 +227,7 @@ impl Pipeline {
             time: EventTime::default(),
             found: Vec::new(),
             pending: Pending::default(),
+            seen_alive: false,
             counted: 0,
             burst: false,
             clocks: None,
@@ -324,7 +327,8 @@ impl Pipeline {
             self.count.starts.inc();
         } else {
             self.pending.push(&event);
-            self.pending.due_within(FLUSH_EVERY, now);
+            let wait = if self.seen_alive { FLUSH_EVERY } else { FLUSH_URGENT };
+            self.pending.due_within(wait, now);
         }
         self.take_findings(now);
     }
@@ -450,6 +454,7 @@ impl Pipeline {
         match self.parts.ring.append(&self.pending.events, &self.pending.checkpoints) {
             Ok(()) => {
                 self.count.commits.inc();
+                self.seen_alive |= !self.pending.events.is_empty();
                 self.shared.recent.push(&self.pending.events);
                 self.pending.clear();
                 self.parts.wake.ring();

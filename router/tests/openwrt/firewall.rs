@@ -38,7 +38,9 @@ fn rules_come_back_with_the_firewall_and_are_there_once() {
         init start > /dev/null; count
         init restart > /dev/null; count
         echo == reload
+        echo 'no rule at all' > /var/etc/agentmon/nft.d/other.nft
         fw4_load; fw4_load; count
+        rm /var/etc/agentmon/nft.d/other.nft
         echo == restart
         fw4_flush; count
         fw4_load; count

@@ -1,5 +1,7 @@
 //! The init script: what it tells procd, with and without ujail, and what it refuses.
 
+use agentmon_router::join::Join;
+
 use crate::root::{Said, run};
 
 const USER: &str =
@@ -222,4 +224,33 @@ list() { find /etc /lib /usr/lib/agentmon* /usr/sbin /usr/share/acl.d /usr/share
     let left: Vec<_> =
         left.iter().filter(|l| !shared.iter().any(|s| l.ends_with(&format!(" {s}")))).collect();
     assert!(left.is_empty(), "{left:#?}\n{}", said.text);
+}
+
+#[test]
+fn joining_by_hand_works_unless_the_settings_name_a_hub() {
+    // A line made by the hub's own code, so that it is a good one.
+    let ca = rcgen::generate_simple_self_signed(["hub.example".to_owned()]).expect("made");
+    let (url, name) = ("https://192.0.2.10:8743", "attic");
+    let join = Join::new(url.into(), name.into(), "t0k3n".into(), ca.cert.pem());
+    let script = format!(
+        "{USER}
+        init start > /dev/null
+        echo == hand
+        echo \"$LINE\" | /usr/sbin/agentmon-router join --offline
+        ls -ln /etc/agentmon/identity.json
+        echo == settings
+        printf \"config hub 'hub'\\n\\toption join '$LINE'\\n\" >> /etc/config/agentmon
+        init reload | grep -v procd
+        ls -l /var/run/agentmon/identity.json
+        echo \"$LINE\" | /usr/sbin/agentmon-router join --offline
+        true
+        "
+    );
+    let Some(said) = run(&script, &[("LINE", &join.encode())]) else { return };
+    said.part("hand").has(&["-rw------- 1 5731 5731"]);
+    said.part("settings").has(&["/var/run/agentmon/identity.json"]);
+    said.has(&[
+        "joined; kept in /etc/agentmon/identity.json",
+        "the hub stands in /etc/config/agentmon",
+    ]);
 }
