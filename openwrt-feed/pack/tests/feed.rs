@@ -4,9 +4,10 @@
 //! mistake fails. Debian's `signify-openbsd` is the oracle for the signature of `Packages`.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use agentmon_pack::feed::{self, Input};
 use agentmon_pack::key::{EcPublic, FeedKeys, UsignPublic};
@@ -40,8 +41,18 @@ fn build(out: &Path, keys: Option<&FeedKeys>) -> BTreeMap<String, Vec<u8>> {
     written.into_iter().map(read).collect()
 }
 
-fn unsigned() -> BTreeMap<String, Vec<u8>> {
-    build(tempfile::tempdir().unwrap().path(), None)
+/// One made for all tests that only read: dense compression takes its time.
+fn unsigned() -> &'static BTreeMap<String, Vec<u8>> {
+    static FEED: OnceLock<BTreeMap<String, Vec<u8>>> = OnceLock::new();
+    FEED.get_or_init(|| build(tempfile::tempdir().unwrap().path(), None))
+}
+
+/// Quick compression, for archives that are made by the hundred.
+fn quick_gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    let mut encoder = flate2::read::GzEncoder::new(bytes, flate2::Compression::fast());
+    encoder.read_to_end(&mut packed).unwrap();
+    packed
 }
 
 fn ipk_of(feed: &BTreeMap<String, Vec<u8>>, name: &str, arch: &str) -> Package {
@@ -83,7 +94,7 @@ const ACCOUNT: &str = "agentmon=5731:agentmon=5731";
 
 #[test]
 fn the_daemons_ipk_says_what_it_must() {
-    let package = ipk_of(&unsigned(), "agentmon", ARCH);
+    let package = ipk_of(unsigned(), "agentmon", ARCH);
     check_fields(
         &package,
         &[
@@ -110,7 +121,7 @@ fn the_daemons_ipk_says_what_it_must() {
 
 #[test]
 fn the_daemons_apk_says_what_it_must() {
-    let package = apk_of(&unsigned(), "agentmon");
+    let package = apk_of(unsigned(), "agentmon");
     check_fields(
         &package,
         &[
@@ -175,7 +186,7 @@ fn both_formats_hold_the_mirror_tree() {
     let mut tree = agentmon_pack::tree::Tree::default();
     tree.mirror(&feed_folder().join("agentmon/files"), "").unwrap();
     let registered = |path: &str| path.starts_with("lib/apk") || path.starts_with("lib/upgrade");
-    for package in [ipk_of(&feed, "agentmon", ARCH), apk_of(&feed, "agentmon")] {
+    for package in [ipk_of(feed, "agentmon", ARCH), apk_of(feed, "agentmon")] {
         for member in tree.members() {
             assert_eq!(package.member(&member.path), Some(member));
         }
@@ -188,11 +199,11 @@ fn both_formats_hold_the_mirror_tree() {
 #[test]
 fn the_pages_are_for_any_architecture() {
     let feed = unsigned();
-    let package = ipk_of(&feed, "luci-app-agentmon", "all");
+    let package = ipk_of(feed, "luci-app-agentmon", "all");
     check_fields(&package, &[("Architecture", "all"), ("Section", "luci")]);
     assert_eq!(package.depends, ["agentmon", "luci-base"]);
     check_script(&package, "postinst-pkg", &["rpcd reload"]);
-    let package = apk_of(&feed, "luci-app-agentmon");
+    let package = apk_of(feed, "luci-app-agentmon");
     check_fields(&package, &[("arch", "noarch")]);
     assert_eq!(package.depends, ["agentmon", "luci-base"]);
     check_script(&package, "post-install", &["rpcd reload"]);
@@ -332,17 +343,17 @@ fn openbsds_signify_accepts_the_signature() {
 /// Lays a file of any bytes where the archive's content is, so that the layers below the
 /// compression are reached.
 fn broken_ipk(inner: &[u8], which: usize) -> Vec<u8> {
-    let gzipped = tarball::gzip(inner).unwrap();
+    let gzipped = quick_gzip(inner);
     let control = tarball::tar([&Member::file("control", 0o644, "Package: x\n")], 0, true).unwrap();
-    let control = tarball::gzip(&control).unwrap();
-    let data = tarball::gzip(&tarball::tar([], 0, true).unwrap()).unwrap();
+    let control = quick_gzip(&control);
+    let data = quick_gzip(&tarball::tar([], 0, true).unwrap());
     let (data, control) = if which == 0 { (gzipped, control) } else { (data, gzipped) };
     let members = [
         Member::file("debian-binary", 0o644, "2.0\n"),
         Member::file("data.tar.gz", 0o644, data),
         Member::file("control.tar.gz", 0o644, control),
     ];
-    tarball::gzip(&tarball::tar(&members, 0, false).unwrap()).unwrap()
+    quick_gzip(&tarball::tar(&members, 0, false).unwrap())
 }
 
 proptest! {
@@ -383,11 +394,8 @@ proptest! {
 }
 
 fn sample_apk() -> &'static [u8] {
-    static SAMPLE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
-    SAMPLE.get_or_init(|| {
-        let file = format!("{ARCH}/agentmon-{}.apk", version());
-        unsigned().get(&file).unwrap().clone()
-    })
+    let file = format!("{ARCH}/agentmon-{}.apk", version());
+    unsigned().get(&file).unwrap()
 }
 
 /// The package without its compression, which apk reads as well.

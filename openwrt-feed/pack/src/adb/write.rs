@@ -4,15 +4,14 @@
 //! what is too large for the format is refused.
 
 use std::collections::HashMap;
-use std::io::Write as _;
 
 use anyhow::{Context as _, ensure};
-use flate2::{Compression, write::DeflateEncoder};
 
 use super::{
     Block, HEADER_BYTES, MAGIC_DEFLATE, MAGIC_PLAIN, TYPE_ARRAY, TYPE_BLOB_8, TYPE_BLOB_16,
     TYPE_BLOB_32, TYPE_INT, TYPE_INT_32, TYPE_INT_64, TYPE_OBJECT, VALUE_MASK, Value,
 };
+use crate::tarball::dense;
 
 /// Largest content of a block with a short header.
 const BLOCK_BYTES_MAX: usize = 0x3fff_ffff - 4;
@@ -135,9 +134,8 @@ pub fn file(schema: u32, blocks: &[(Block, Vec<u8>)]) -> anyhow::Result<Vec<u8>>
 /// # Errors
 /// None that a buffer in memory can cause.
 pub fn compressed(file: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let mut encoder = DeflateEncoder::new(MAGIC_DEFLATE.to_vec(), Compression::best());
-    encoder.write_all(file)?;
-    Ok(encoder.finish()?)
+    let packed = dense(file, zopfli::Format::Deflate)?;
+    Ok([MAGIC_DEFLATE.as_slice(), &packed].concat())
 }
 
 #[cfg(test)]
