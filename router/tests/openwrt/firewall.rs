@@ -20,7 +20,7 @@ fw4_load() {
     echo "fw4 load: $?"
 }
 fw4_flush() { nft flush ruleset; }
-count() { echo "copies $(nft list ruleset | grep -c 'comment "agentmon"'), table $(nft list tables | grep -c 'inet agentmon'), fw4 $(nft list tables | grep -c 'inet fw4')"; }
+count() { echo "copies $(nft list ruleset | grep -c 'comment "agentmon"'), table $(nft list tables | grep -c 'inet agentmon$'), fw4 $(nft list tables | grep -c 'inet fw4')"; }
 "#;
 
 #[track_caller]
@@ -190,4 +190,34 @@ fn an_interface_that_comes_up_brings_lost_rules_back() {
     said.part("not-enabled").has(&["copies 1, table 0"]);
     said.part("others").has(&["copies 1, table 0"]);
     said.part("up").has(&["copies 1, table 1, fw4 1\ncopies 1, table 1, fw4 1"]);
+}
+
+/// The real thing that once took a firewall down: `queue` where the kernel has none.
+#[test]
+fn holding_questions_never_costs_the_firewall() {
+    let script = "
+        fw4_load
+        sed -i \"s/enforce '0'/enforce '1'/\" /etc/config/agentmon
+        echo == start
+        init start
+        echo == rules
+        nft list tables
+        fw4_load; count
+        fw4_flush; fw4_load; count
+        echo == gone
+        init stop > /dev/null
+        nft list tables; ls /var/etc/agentmon
+        fw4_load; count
+    ";
+    let Some(said) = fw4(script) else { return };
+    let told = said.part("start");
+    told.has(&["procd_open_instance"]);
+    let rules = said.part("rules");
+    if rules.text.contains("table inet agentmon_hold") {
+        told.lacks(&["rules that hold DNS questions"]);
+    } else {
+        told.has(&["rules that hold DNS questions: left out: nft -c", "kmod-nft-queue"]);
+    }
+    rules.has(&["fw4 load: 0\ncopies 1, table 1, fw4 1\nfw4 load: 0\ncopies 1, table 1, fw4 1"]);
+    said.part("gone").has(&["fw4 load: 0\ncopies 0, table 0, fw4 1"]).lacks(&["agentmon_hold"]);
 }
