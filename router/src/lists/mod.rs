@@ -1,7 +1,7 @@
 //! Block lists from files into the set tier-0 asks.
 //!
 //! In: the paths of the configuration. Out: the finished set, mapped from its compiled form
-//! (`cache`). Compiling reads the lists as streams, with at most 6 MB of memory for lists of
+//! (`cache`). Compiling reads the lists as streams, with at most 10 MB of memory for lists of
 //! any length, and takes about a second of a fast machine per million names; a form that was
 //! compiled before from the very same files is taken as it is, within milliseconds.
 //!

@@ -1,9 +1,9 @@
 //! Lists -> their compiled form, in memory that does not grow with them.
 //!
 //! In: the texts, read as often as it takes. Out: the form of `format`, as a stream. Names
-//! are sorted in memory at most [`PORTION_NAMES`] at a time (4 MB): when there are more, the
+//! are sorted in memory at most [`PORTION_NAMES`] at a time (8 MB): when there are more, the
 //! first pass over the texts only counts, and each further one keeps the names of some
-//! buckets, lowest first. A list of 3 million names is read seven times, which costs
+//! buckets, lowest first. A list of 3 million names is read four times, which costs
 //! processor time once and no memory and no temporary file.
 //!
 //! Invariants: the bytes are the same whatever the portions; a text that changes between
@@ -17,7 +17,7 @@ use super::set::BUCKETS;
 use super::{Config, ListConfig};
 
 /// Most names sorted at a time.
-pub const PORTION_NAMES: usize = 512 * 1024;
+pub const PORTION_NAMES: usize = 1024 * 1024;
 
 /// Reads a list: hands its text on in portions.
 pub type Read<'a, E> = dyn FnMut(&ListConfig, &mut dyn FnMut(&[u8])) -> Result<(), E> + 'a;

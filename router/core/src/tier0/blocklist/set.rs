@@ -162,7 +162,7 @@ impl<'a> Words<'a> {
         let hash = hash_of(text);
         let wanted = low48(hash);
         let bucket = self.bucket(hash);
-        let from = bucket.partition_point(|word| u64::from_le_bytes(*word) >> 16 < wanted);
+        let from = first_at_least(bucket, wanted);
         let rest = bucket.get(from..).unwrap_or_default().iter();
         let rest = rest.map(|word| u64::from_le_bytes(*word));
         rest.take_while(move |word| word >> 16 == wanted).map(|word| (word & 0xffff) as u16)
@@ -178,6 +178,22 @@ impl<'a> Words<'a> {
         let bucket = self.bytes.get(place(number)..place(number + 1));
         bucket.unwrap_or_default().as_chunks::<8>().0
     }
+}
+
+/// How far from where it is expected a hash is looked for first: two or three cache lines.
+const WINDOW_WORDS: usize = 8;
+
+/// Where the first word of that hash or a higher one stands. Hashes are spread evenly, so
+/// it is nearly always near its share of the bucket; if it is not, all of it is searched.
+fn first_at_least(bucket: &[[u8; 8]], wanted: u64) -> usize {
+    let below = |word: &[u8; 8]| u64::from_le_bytes(*word) >> 16 < wanted;
+    let expected = ((u128::from(wanted) * bucket.len() as u128) >> 48) as usize;
+    let (from, to) = (expected.saturating_sub(WINDOW_WORDS), expected + WINDOW_WORDS);
+    let to = to.min(bucket.len());
+    let found = from + bucket.get(from..to).unwrap_or_default().partition_point(below);
+    let right_of_lower = found > from || bucket.get(..from).and_then(<[_]>::last).is_none_or(below);
+    let left_of_higher = found < to || bucket.get(to).is_none_or(|word| !below(word));
+    if right_of_lower && left_of_higher { found } else { bucket.partition_point(below) }
 }
 
 impl fmt::Debug for Blocklist {
@@ -199,4 +215,27 @@ pub(super) const fn bucket_of(hash: u64) -> usize {
 /// The part of the hash that is stored: the bucket says the rest.
 pub(super) const fn low48(hash: u64) -> u64 {
     hash & 0xffff_ffff_ffff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// Evenly spread or all in a heap: the same place as a plain search finds.
+        #[test]
+        fn the_expected_place_is_only_a_guess(
+            mut even in proptest::collection::vec(0u64..1 << 48, 0..100),
+            heap in proptest::collection::vec(0u64..60, 0..100),
+            wanted in 0u64..1 << 48,
+        ) {
+            even.extend(heap);
+            even.sort_unstable();
+            let bucket: Vec<[u8; 8]> = even.iter().map(|h| (h << 16 | 2).to_le_bytes()).collect();
+            for wanted in even.iter().copied().chain([0, wanted, wanted % 60, (1 << 48) - 1]) {
+                let plain = even.partition_point(|hash| *hash < wanted);
+                proptest::prop_assert_eq!(first_at_least(&bucket, wanted), plain);
+            }
+        }
+    }
 }
