@@ -141,8 +141,17 @@ pub fn at_start(config: &Tier0Config, dir: &Path) -> AtStart {
     AtStart { lists, later: false, missing }
 }
 
+/// Whether a list can be read.
+///
+/// # Errors
+/// Why not.
+pub fn require(list: &ListConfig) -> anyhow::Result<()> {
+    open(list).map(drop).with_context(|| called(list))
+}
+
 /// The configuration with those lists that can be read, and why the others cannot.
-fn readable(config: &Tier0Config) -> (Tier0Config, Vec<anyhow::Error>) {
+#[must_use]
+pub fn readable(config: &Tier0Config) -> (Tier0Config, Vec<anyhow::Error>) {
     let (mut config, mut missing) = (config.clone(), Vec::new());
     if config.blocklist.enabled {
         config.blocklist.lists.retain(|list| match open(list) {

@@ -435,12 +435,18 @@ impl Core {
         ] {
             anyhow::ensure!(!changed, "`{key}` cannot change while running; restart instead");
         }
-        let lists = lists::load(&config.tier0, &config.state_dir)?;
+        // A list that is new must be there; one whose disk has gone since must not keep
+        // everything else from being changed.
+        let known = &current.tier0.blocklist.lists;
+        let added = config.tier0.blocklist.lists.iter().filter(|list| !known.contains(list));
+        added.into_iter().try_for_each(lists::require)?;
+        let (readable, missing) = lists::readable(&config.tier0);
+        let lists = lists::load(&readable, &config.state_dir)?;
         if config.ring.bytes_max != current.ring.bytes_max {
             self.ring.resize(config.ring.bytes_max)?;
         }
         // From here on nothing fails that would leave half a configuration in force.
-        lock(&self.lists_missing).clear();
+        *lock(&self.lists_missing) = without(&missing);
         self.gate.set(lists.clone());
         self.pipeline.reconfigure(config.tier0.clone(), lists);
         self.snapshots.reconfigure(&config.ring);

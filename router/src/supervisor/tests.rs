@@ -191,6 +191,33 @@ fn a_panic_is_counted_and_survived() {
     assert!(!router.is_broken());
 }
 
+/// A disk that is gone must not keep the rest of the settings from being changed.
+#[test]
+fn a_list_that_went_away_is_left_out_of_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let (own, usb) = (dir.path().join("own.txt"), dir.path().join("usb.txt"));
+    std::fs::write(&own, "bad.example\n").unwrap();
+    std::fs::write(&usb, "worse.example\n").unwrap();
+    let mut config = config(dir.path(), None);
+    config.tier0.blocklist.lists = [("own", &own), ("usb", &usb)]
+        .map(|(name, path)| agentmon_core::tier0::blocklist::ListConfig {
+            name: name.into(),
+            path: path.clone(),
+            score: 0.5,
+        })
+        .into();
+    let router = start(config.clone()).unwrap();
+    assert_eq!(router.status().lacks, []);
+    std::fs::remove_file(&usb).unwrap();
+    config.forward.batch_events = 17;
+    router.reload(config.clone()).unwrap();
+    let lacks = router.status().lacks;
+    assert!(lacks.len() == 1 && lacks[0].detail.contains("usb.txt"), "{lacks:?}");
+    std::fs::write(&usb, "worse.example\n").unwrap();
+    router.reload(config).unwrap();
+    assert_eq!(router.status().lacks, []);
+}
+
 /// The machine's clock, wrong by a number of seconds.
 struct WrongClock(std::sync::atomic::AtomicI64);
 
