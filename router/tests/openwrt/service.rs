@@ -62,8 +62,9 @@ fn with_ujail_it_runs_as_its_own_user() {
         "two folders, user and group: {}",
         files.text
     );
-    // ujail without the package's user, or the other way around, is no jail.
-    for half in [USER, UJAIL] {
+    // ujail without the package's user, or the other way around, or unwanted, is no jail.
+    let unwanted = format!("{USER}{UJAIL}touch /etc/agentmon/no-jail\n");
+    for half in [USER, UJAIL, &unwanted] {
         let Some(said) = service(&format!("{half}init start\n")) else { return };
         said.has(&["procd_open_instance"]).lacks(&["procd_add_jail", "param user"]);
     }
