@@ -93,7 +93,7 @@ fn write(status: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     if snapshot.is_object() {
         writeln!(
             out,
-            "snapshot    {}: {}; {} events, {} KiB written since the start",
+            "snapshot    {}: {}; {} events, {} KiB written so far",
             line(&snapshot["path"]),
             line(&snapshot["state"]),
             number(&snapshot["events"]),
@@ -170,7 +170,7 @@ mod tests {
              hub         https://192.0.2.1:8743 as attic: connected (last answer 3 s ago)\n\
              ring        2 waiting, 8 of 1024 KiB (0 %); 10 accepted, 7 at the hub\n\
              learning    for 3 min 20 s more: connections by address are noted, not reported\n\
-             snapshot    /etc/s: ok; 3 events, 4 KiB written since the start\n\
+             snapshot    /etc/s: ok; 3 events, 4 KiB written so far\n\
              LACK        rules: off: no nft; mend: update\n\
              collectors\n\
              \x20 conntrack    ok\\x1b[31m\n\

@@ -49,7 +49,7 @@ pub struct SnapshotStatus {
     pub every_seconds: u64,
     /// `ok`, `nothing waits`, or `off: ` and why.
     pub state: String,
-    /// Bytes written to the disk since the start.
+    /// Bytes written to the disk, over all lives of this ring.
     pub bytes_written: u64,
     /// Events in the copy.
     pub events: u64,
