@@ -11,6 +11,8 @@ pub mod config;
 pub mod counters;
 pub mod enforce;
 pub mod forward;
+#[cfg(test)]
+mod fuzz_seeds;
 pub mod join;
 pub mod kernel;
 pub mod lists;

@@ -8,10 +8,10 @@
 //! over IPv6, `curl http://203.0.113.1:8081/` from the wan side, and one echo request each.
 //! Each comment is what `conntrack -E -o id` printed for the same flow.
 
-pub(super) use crate::netlink::captured::bytes;
+pub(crate) use crate::netlink::captured::bytes;
 
 /// Every message below.
-pub(super) const ALL: [&str; 11] = [
+pub(crate) const ALL: [&str; 11] = [
     NEW_TCP,
     NEW_TCP6,
     NEW_DNAT,

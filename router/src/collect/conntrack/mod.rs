@@ -21,7 +21,7 @@
 //! [`Gap`]: agentmon_core::event::Gap
 
 #[cfg(test)]
-mod captured;
+pub(crate) mod captured;
 pub mod decode;
 mod dump;
 mod entry;
