@@ -3,7 +3,7 @@
 //!
 //! In: every event and finding, from the pipeline thread. Out: copies, for whoever asks. All
 //! of it in memory and bounded; a restart begins anew (the hub keeps history). One lock,
-//! held for one event (some 200 ns) or for copying what was asked for.
+//! held for one event (60 to 200 ns; a finding 6 us) or for copying what was asked for.
 //!
 //! Memory when everything is full and every text at its longest: alerts 550 KB, open
 //! flows 540 KB, devices 500 KB, rows 210 KB, news 150 KB; 2 MB together (a test counts
@@ -202,10 +202,12 @@ impl Model {
         let inner = self.lock();
         let mut list: Vec<&Device> = inner.devices.list().iter().collect();
         list.sort_by_key(|d| std::cmp::Reverse((d.last_seen, d.mac)));
-        let open = |d: &Device| {
-            let of = |a: &&Alert| a.acked.is_none() && inner.is_of(a, d);
-            inner.alerts.list().into_iter().filter(of).count() as u64
-        };
+        // Each alert is looked up once: this is done while the pipeline waits.
+        let alerts = inner.alerts.list();
+        let whose = alerts.iter().filter(|alert| alert.acked.is_none());
+        let whose: Vec<_> =
+            whose.filter_map(|alert| inner.devices.who(alert.mac, alert.ip)).collect();
+        let open = |d: &Device| whose.iter().filter(|w| std::ptr::eq(**w, d)).count() as u64;
         list.into_iter().take(n).map(|d| (d.clone(), open(d))).collect()
     }
 
@@ -290,11 +292,6 @@ impl Inner {
         let known = self.devices.who(mac, ip).map(Device::label);
         let mac = || mac.map(|mac| mac.to_string());
         known.or_else(mac).or_else(|| ip.map(|ip| ip.to_string())).unwrap_or_default()
-    }
-
-    fn is_of(&self, alert: &Alert, device: &Device) -> bool {
-        let whose = self.devices.who(alert.mac, alert.ip);
-        whose.is_some_and(|whose| std::ptr::eq(whose, device))
     }
 
     fn matches(&self, alert: &Alert, filter: &AlertFilter) -> bool {

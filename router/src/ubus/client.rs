@@ -13,6 +13,9 @@
 //! No ubusd is no fault: that is every machine but an OpenWrt router. It is looked for again
 //! after 1, 2, 4 ... 60 s, without a word in the log.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -323,18 +326,4 @@ impl Link<'_> {
 fn empty(bell: &mut UnixStream) {
     let mut rings = [0; 256];
     while matches!(bell.read(&mut rings), Ok(n) if n > 0) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_says_how_to_mend_it() {
-        let root = refusal(Status::InvalidArgument, 0);
-        assert!(root.contains("another agentmon-router") && !root.contains("acl"), "{root}");
-        let user = refusal(Status::InvalidArgument, 5731);
-        assert!(user.contains("/usr/share/acl.d/agentmon.json"), "{user}");
-        assert!(user.contains("invalid argument") && !user.contains('\n'), "{user}");
-    }
 }

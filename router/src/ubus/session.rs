@@ -8,6 +8,7 @@
 //! understood is counted and passed over: it came from some client through ubusd, and is
 //! no reason to leave the bus.
 
+use agentmon_core::name::printable;
 use serde_json::{Map, Value};
 
 use super::blob::{Writer, read_table};
@@ -202,7 +203,8 @@ fn answer(parsed: Parsed<'_>, source: &dyn Source) -> Result<Map<String, Value>,
         Ok(Value::Object(table)) => Ok(table),
         Ok(_) => Err(Status::UnknownError),
         Err(refusal) => {
-            tracing::debug!("{method}: {refusal}");
+            // The name comes from whoever called.
+            tracing::debug!("{}: {refusal}", printable(method.as_bytes(), 64));
             Err(match refusal {
                 Refusal::Method => Status::MethodNotFound,
                 Refusal::Argument(..) => Status::InvalidArgument,
