@@ -217,6 +217,7 @@ async fn take(
     Ok(axum::Json(json!({
         "epoch": epoch,
         "acked": outcome.acked.unwrap_or(first_seq.saturating_sub(1)),
+        "cursor": outcome.cursor,
         "stored": outcome.stored,
         "repeated": outcome.repeated,
         "bad": outcome.bad,

@@ -29,6 +29,8 @@ pub struct Outcome {
     pub bad: u64,
     /// The sender may forget everything up to this number; `None`: it had sent no events.
     pub acked: Option<u64>,
+    /// Up to where this epoch is stored, whatever this batch held.
+    pub cursor: Option<u64>,
 }
 
 /// The newest state of a sensor in this transaction.
@@ -113,6 +115,7 @@ impl Staging {
             let old = memory.drop_old_epochs(batch.sensor);
             self.old_epochs.extend(old.into_iter().map(|epoch| (batch.sensor, epoch)));
         }
+        outcome.cursor = memory.cursors.get(&at).map(|cursor| cursor.seq);
         outcome
     }
 

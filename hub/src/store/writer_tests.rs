@@ -130,11 +130,11 @@ fn a_batch_is_stored_once_and_overlaps_are_cut() {
     let mut hub = Hub::open(dir.path());
     let events: Vec<_> =
         (0..10).map(|i| dns(i - 20, "192.0.2.1", "a.example", "203.0.113.1")).collect();
-    let whole = Outcome { stored: 10, repeated: 0, bad: 0, acked: Some(14) };
+    let whole = Outcome { stored: 10, repeated: 0, bad: 0, acked: Some(14), cursor: Some(14) };
     assert_eq!(hub.send(7, 5, &events), whole);
     assert_eq!(hub.send(7, 5, &events), Outcome { stored: 0, repeated: 10, ..whole });
     // 10 to 19, of which 10 to 14 are known.
-    let half = Outcome { stored: 5, repeated: 5, bad: 0, acked: Some(19) };
+    let half = Outcome { stored: 5, repeated: 5, bad: 0, acked: Some(19), cursor: Some(19) };
     assert_eq!(hub.send(7, 10, &events), half);
     // A hole is the sender's loss; another epoch and another sensor begin anew.
     assert_eq!(hub.send(7, 100, &events).stored, 10);
@@ -367,7 +367,10 @@ fn bad_events_are_counted_by_reason() {
     let events = vec![vec![0x7a, 0], good, vec![0xff]];
     let batch = Batch { epoch: 1, first_seq: 1, events, health: Health::default(), sent: at(0) };
     let outcome = hub.writer.store(vec![Incoming::from_batch(&batch, 1, at(0), None)]).unwrap();
-    assert_eq!(outcome, [Outcome { stored: 1, repeated: 0, bad: 2, acked: Some(3) }]);
+    assert_eq!(
+        outcome,
+        [Outcome { stored: 1, repeated: 0, bad: 2, acked: Some(3), cursor: Some(3) }]
+    );
     let counters = "SELECT string_agg(name || '=' || value, ' ' ORDER BY name) FROM hub_counters";
     assert_eq!(hub.one::<String>(counters), "drop.ingest.malformed=1 drop.ingest.unknown_kind=1");
     // They go on after a restart.

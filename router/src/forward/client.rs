@@ -64,6 +64,10 @@ pub struct Ack {
     pub epoch: u64,
     /// Last number stored.
     pub acked: u64,
+    /// Up to where it has stored this epoch, whatever this batch held; `None`: nothing of
+    /// it, or a hub that does not say.
+    #[serde(default)]
+    pub cursor: Option<u64>,
 }
 
 /// The hub's greeting.
@@ -95,6 +99,15 @@ pub enum Refusal {
     Other(String),
     /// No answer: name, route, port, TLS or time-out.
     Unreachable(String),
+}
+
+impl Refusal {
+    /// Whether the hub may have stored the batch all the same: it is not known who answered,
+    /// or nobody did.
+    #[must_use]
+    pub const fn leaves_doubt(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::Other(_) | Self::Unreachable(_))
+    }
 }
 
 impl fmt::Display for Refusal {

@@ -68,6 +68,8 @@ pub struct Forwarder {
     collectors: Vec<(String, String)>,
     identity_seen: Option<(SystemTime, u64)>,
     backoff: Backoff,
+    /// Epoch, first and last number of a batch of which nobody knows whether the hub has it.
+    unanswered: Option<(u64, u64, u64)>,
     /// Halved when the hub finds batches too large; grows again with success.
     events_max: usize,
     not_before: Mono,
@@ -108,6 +110,7 @@ impl Forwarder {
             hub: None,
             collectors: Vec::new(),
             identity_seen: None,
+            unanswered: None,
             events_max: 1,
             not_before: Mono::default(),
             next_health: Mono::default(),
@@ -150,6 +153,10 @@ impl Forwarder {
         if self.hub.is_none() {
             return IDENTITY_EVERY;
         }
+        if let Some(unanswered) = self.unanswered {
+            self.ask_about(unanswered);
+            return Duration::ZERO;
+        }
         let waiting = match self.parts.ring.peek(self.events_max, self.config.batch_bytes) {
             Ok(waiting) => waiting,
             Err(error) => {
@@ -168,6 +175,10 @@ impl Forwarder {
         let batch = self.batch(waiting);
         let Some(hub) = &self.hub else { return };
         let sent = batch.events.len();
+        let range = batch.last_seq().map(|last| (batch.epoch, batch.first_seq, last));
+        if let Some((epoch, first, last)) = range {
+            self.parts.ring.sending(epoch, first, last);
+        }
         let result = match wire::encode_batch(&batch) {
             Ok(body) => hub.client.ingest(&body).map(|ack| (ack, body.len())),
             Err(wire::WireError::TooLarge { .. }) => Err(Refusal::TooLarge),
@@ -178,8 +189,48 @@ impl Forwarder {
                 self.count.bytes.add(bytes as u64);
                 self.acknowledged(&batch, ack);
             }
-            Err(refusal) => self.refused(&refusal, sent, &batch),
+            Err(refusal) => {
+                if refusal.leaves_doubt() {
+                    self.unanswered = range;
+                } else {
+                    self.parts.ring.not_taken();
+                }
+                self.refused(&refusal, sent, &batch);
+            }
         }
+    }
+
+    /// A batch went out and no answer came: before the next one, the hub is asked how far
+    /// it got. Otherwise an event that was evicted meanwhile could not be accounted for.
+    fn ask_about(&mut self, (epoch, first, last): (u64, u64, u64)) {
+        let peeked = Peeked { epoch, first_seq: last + 1, events: Vec::new() };
+        let batch = self.batch(Some(peeked));
+        let Some(hub) = &self.hub else { return };
+        let result = match wire::encode_batch(&batch) {
+            Ok(body) => hub.client.ingest(&body),
+            Err(error) => Err(Refusal::Other(error.to_string())),
+        };
+        match result {
+            Ok(ack) => {
+                self.unanswered = None;
+                if ack.epoch == epoch && ack.cursor.is_some_and(|cursor| cursor >= last) {
+                    self.taken(epoch, first, last);
+                } else {
+                    self.parts.ring.not_taken();
+                }
+                self.acknowledged(&batch, ack);
+            }
+            Err(refusal) => self.refused(&refusal, 0, &batch),
+        }
+    }
+
+    /// The hub has stored that much.
+    fn taken(&self, epoch: u64, first: u64, last: u64) {
+        if let Err(error) = self.parts.ring.ack(epoch, last) {
+            // Not lost and not sent again: the ring deletes them when it can.
+            self.complain("ack", &format!("acknowledged events stay in the ring: {error}"));
+        }
+        self.count.events.add(last + 1 - first);
     }
 
     fn batch(&mut self, waiting: Option<Peeked>) -> Batch {
@@ -220,11 +271,7 @@ impl Forwarder {
                 self.refused(&Refusal::Other(why), batch.events.len(), batch);
                 return;
             }
-            if let Err(error) = self.parts.ring.ack(ack.epoch, ack.acked) {
-                // Not lost and not sent again: the ring deletes them when it can.
-                self.complain("ack", &format!("acknowledged events stay in the ring: {error}"));
-            }
-            self.count.events.add(ack.acked + 1 - batch.first_seq);
+            self.taken(ack.epoch, batch.first_seq, ack.acked);
         }
         self.count.batches.inc();
         if self.backoff.failures() > 0 || !self.is_connected() {

@@ -190,8 +190,44 @@ fn a_lost_answer_means_the_same_batch_again() {
         let batch = asked.get(i).unwrap().batch();
         (batch.epoch, batch.first_seq, batch.events)
     };
-    assert_eq!(identity(0), identity(1));
-    assert_eq!(bench.ring.status().acked, 10);
+    // In between the hub is asked how far it got; this one does not say.
+    assert_eq!(asked.get(1).unwrap().batch().events.len(), 0);
+    assert_eq!(identity(0), identity(2));
+    assert_eq!((asked.len(), bench.ring.status().acked), (3, 10));
+}
+
+#[test]
+fn a_hub_that_says_how_far_it_got_is_not_sent_the_batch_again() {
+    let mut taken = None;
+    let hub = TestHub::start(move |asked| {
+        let batch = asked.batch();
+        match (batch.last_seq(), taken) {
+            // Stored, and the answer lost.
+            (Some(last), None) => {
+                taken = Some(last);
+                Say::HangUp
+            }
+            (last, cursor) => {
+                let cursor = last.max(cursor).unwrap();
+                let acked = last.unwrap_or(batch.first_seq - 1);
+                let (epoch, start) = (batch.epoch, "{\"epoch\":");
+                Say::Http(
+                    200,
+                    "",
+                    format!("{start}{epoch},\"acked\":{acked},\"cursor\":{cursor}}}"),
+                )
+            }
+        }
+    });
+    let mut bench = Bench::joined(&hub);
+    bench.append(10);
+    let pause = bench.settle();
+    bench.append(5);
+    bench.clock.advance(pause);
+    bench.settle();
+    assert_eq!(got(&hub), [(1, 10), (11, 15)]);
+    let status = bench.ring.status();
+    assert_eq!((status.acked, status.pending, status.conserves()), (15, 0, true));
 }
 
 #[test]

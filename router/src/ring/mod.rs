@@ -5,7 +5,8 @@
 //! one transaction of milliseconds.
 //!
 //! Invariants:
-//! - C1: `accepted = acked + pending + dropped{reason}`, at any instant and after any crash:
+//! - C1: `accepted = acked + pending + in_doubt + dropped{reason}`, at any instant and after
+//!   any crash:
 //!   events, checkpoints and the counters that account for them are one transaction.
 //! - C4: the file never exceeds [`Config::bytes_max`] less [`WAL_ROOM_BYTES`], the rest is
 //!   room for the write-ahead log; when it is full the oldest go, counted.
@@ -16,7 +17,9 @@
 //! - Only what the hub acknowledged, or an eviction, leaves the ring.
 //!
 //! An evicted event may have reached the hub already, when the answer to its batch was
-//! lost: it is counted as evicted all the same, since nobody can know.
+//! lost. It is counted as in doubt until the hub says how far it got ([`Ring::ack`],
+//! [`Ring::not_taken`]). Only when the router ends in between, at most one batch is counted as
+//! evicted that the hub may have.
 //!
 //! Budget: about 1 MiB of page cache; 90 bytes of file per flow record.
 
@@ -178,6 +181,8 @@ pub struct RingStatus {
     pub acked: u64,
     /// Of these, waiting.
     pub pending: u64,
+    /// Of these, evicted while nobody knew whether the hub had taken them.
+    pub in_doubt: u64,
     /// Of these, lost, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// Bytes in use in the file.
@@ -195,7 +200,8 @@ impl RingStatus {
     /// Invariant C1.
     #[must_use]
     pub fn conserves(&self) -> bool {
-        self.accepted == self.acked + self.pending + self.dropped.values().sum::<u64>()
+        let kept = self.acked + self.pending + self.in_doubt;
+        self.accepted == kept + self.dropped.values().sum::<u64>()
     }
 }
 
@@ -245,10 +251,14 @@ struct Totals {
     io: u64,
     damaged: u64,
     refused: u64,
+    /// Evicted or acknowledged: that is not known yet.
+    in_doubt: u64,
 }
 
 impl Totals {
-    const NAMES: [&'static str; 8] = [
+    /// Kept in the file only: it does not only grow, as counters do.
+    const IN_DOUBT: &'static str = "ring.in_doubt";
+    const NAMES: [&'static str; 9] = [
         "accepted",
         "acked",
         "drop.ring.evicted",
@@ -257,11 +267,13 @@ impl Totals {
         "drop.ring.io",
         "drop.ring.damaged",
         "drop.ring.refused",
+        Self::IN_DOUBT,
     ];
 
-    const fn values(&self) -> [u64; 8] {
+    const fn values(&self) -> [u64; 9] {
         let t = self;
-        [t.accepted, t.acked, t.evicted, t.too_large, t.disk_full, t.io, t.damaged, t.refused]
+        let [a, b, c] = [t.accepted, t.acked, t.evicted];
+        [a, b, c, t.too_large, t.disk_full, t.io, t.damaged, t.refused, t.in_doubt]
     }
 
     fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
@@ -274,9 +286,12 @@ impl Totals {
 
     fn load(counters: &BTreeMap<String, u64>) -> Self {
         let get = |name| counters.get(name).copied().unwrap_or(0);
-        let [accepted, acked, evicted, too_large, disk_full, io, damaged, refused] =
+        let [accepted, acked, evicted, too_large, disk_full, io, damaged, refused, in_doubt] =
             Self::NAMES.map(get);
-        Self { accepted, acked, evicted, too_large, disk_full, io, damaged, refused }
+        // Whoever knew which ones these were has ended.
+        let evicted = evicted + in_doubt;
+        let in_doubt = 0;
+        Self { accepted, acked, evicted, too_large, disk_full, io, damaged, refused, in_doubt }
     }
 
     const fn dropped(&self) -> u64 {
@@ -292,12 +307,22 @@ impl Totals {
         self.io += other.io;
         self.damaged += other.damaged;
         self.refused += other.refused;
+        self.in_doubt += other.in_doubt;
+    }
+
+    /// So many of those in doubt were taken by the hub; the others were not.
+    fn decide(&mut self, taken: u64) {
+        let taken = taken.min(self.in_doubt);
+        self.acked += taken;
+        self.evicted += self.in_doubt - taken;
+        self.in_doubt = 0;
     }
 
     /// Makes the account agree with what is really in the file. They differ only where a
     /// damaged one was set aside: what is missing was lost with it, and where even the
     /// counters were lost the account begins anew with what is there.
     fn settle_with(&mut self, pending: u64) {
+        self.decide(0);
         let expected = self.accepted.saturating_sub(self.acked + self.dropped());
         self.damaged += expected.saturating_sub(pending);
         self.accepted = self.acked + self.dropped() + pending;
@@ -428,12 +453,33 @@ impl Ring {
     pub fn ack(&self, epoch: u64, seq: u64) -> Result<(), RingError> {
         let mut inner = self.lock();
         self.with_store(&mut inner, |store, totals, _| {
-            store.ack(epoch, seq);
+            store.ack(epoch, seq, totals);
             store.settle(totals)
         })?;
         // Giving space back is a courtesy: the acknowledgement stands without it.
         drop(self.with_store(&mut inner, |store, _, _| store.shrink_when_empty()));
         Ok(())
+    }
+
+    /// The events `first..=last` of `epoch` are on their way: until [`Self::ack`] or
+    /// [`Self::not_taken`] says more, those of them that are evicted are in doubt.
+    pub fn sending(&self, epoch: u64, first: u64, last: u64) {
+        let mut inner = self.lock();
+        let Inner { store: Some(store), totals, .. } = &mut *inner else { return };
+        let before = *totals;
+        store.sending(epoch, first, last, totals);
+        publish(&self.counters, &before, totals);
+    }
+
+    /// The hub did not take what was on its way.
+    pub fn not_taken(&self) {
+        let mut inner = self.lock();
+        let before = inner.totals;
+        if let Some(store) = &mut inner.store {
+            store.not_taken();
+        }
+        inner.totals.decide(0);
+        publish(&self.counters, &before, &inner.totals);
     }
 
     /// Deletes the one event `seq` of `epoch`, which must be the oldest: the hub will never
@@ -475,11 +521,13 @@ impl Ring {
         let store = inner.store.as_ref();
         // What the file holds, not what the account says: the two must agree. Only while a
         // file that failed cannot be opened again does the account speak alone.
-        let accounted = totals.accepted.saturating_sub(totals.acked + totals.dropped());
+        let gone = totals.acked + totals.dropped() + totals.in_doubt;
+        let accounted = totals.accepted.saturating_sub(gone);
         RingStatus {
             accepted: totals.accepted,
             acked: totals.acked,
             pending: store.map_or(accounted, Store::pending),
+            in_doubt: totals.in_doubt,
             dropped: dropped.collect(),
             bytes: store.map_or(0, Store::bytes),
             capacity: store.map_or(0, Store::capacity),
@@ -585,7 +633,7 @@ impl Inner {
 /// Shows in `counters` by how much the ring's own grew.
 fn publish(counters: &Counters, before: &Totals, after: &Totals) {
     for ((name, after), before) in after.named().zip(before.values()) {
-        if after > before {
+        if after > before && name != Totals::IN_DOUBT {
             counters.counter(name).add(after - before);
         }
     }

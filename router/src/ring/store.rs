@@ -47,6 +47,8 @@ pub(super) struct Store {
     next: u64,
     /// Everything up to here is acknowledged, although it may not be deleted yet.
     acked_through: u64,
+    /// Epoch, first and last number of what is on its way to the hub.
+    on_its_way: Option<(u64, u64, u64)>,
     /// Counters and checkpoints as they stand in the file.
     written: BTreeMap<String, u64>,
     places: Places,
@@ -76,6 +78,7 @@ impl Store {
             first,
             next,
             acked_through: 0,
+            on_its_way: None,
             written: kept.counters.clone(),
             places: kept.checkpoints.clone(),
         };
@@ -158,7 +161,7 @@ impl Store {
         let fail = |error| classify(&self.path, error);
         let tx = self.conn.unchecked_transaction().map_err(fail)?;
         let first = self.evict_for(&tx, room)?;
-        totals.evicted += first - self.first;
+        self.count_evicted(first - self.first, &mut totals);
         let mut epochs = self.epochs.clone();
         forget_epochs(&tx, &mut epochs, first).map_err(fail)?;
         if !events.is_empty() && epochs.back().is_none_or(|(_, epoch)| *epoch != self.epoch) {
@@ -253,7 +256,11 @@ impl Store {
 
     /// Notes an acknowledgement. Only the oldest epoch with unacknowledged events can be
     /// meant; anything else is an answer to something that is gone.
-    pub(super) fn ack(&mut self, epoch: u64, seq: u64) {
+    pub(super) fn ack(&mut self, epoch: u64, seq: u64, totals: &mut Totals) {
+        if let Some((_, first, _)) = self.on_its_way.take_if(|(life, ..)| *life == epoch) {
+            // What was evicted of it are its first ones.
+            totals.decide((seq + 1).saturating_sub(first));
+        }
         let start = self.first.max(self.acked_through + 1);
         match self.epoch_at(start) {
             Some((oldest, end)) if oldest == epoch && start < self.next => {
@@ -261,6 +268,26 @@ impl Store {
             }
             _ => {}
         }
+    }
+
+    /// Notes what goes to the hub; of what went before nothing more will be heard.
+    pub(super) fn sending(&mut self, epoch: u64, first: u64, last: u64, totals: &mut Totals) {
+        totals.decide(0);
+        self.on_its_way = Some((epoch, first, last));
+    }
+
+    pub(super) const fn not_taken(&mut self) {
+        self.on_its_way = None;
+    }
+
+    /// The `n` oldest go for want of room.
+    fn count_evicted(&self, n: u64, totals: &mut Totals) {
+        let behind = self.first + n;
+        let in_doubt = self.on_its_way.map_or(0, |(_, first, last)| {
+            behind.min(last + 1).saturating_sub(self.first.max(first))
+        });
+        totals.in_doubt += in_doubt;
+        totals.evicted += n - in_doubt;
     }
 
     /// Deletes the oldest event, if it is the one that is meant.
@@ -331,7 +358,7 @@ impl Store {
             while self.used_pages()? > self.pages_max * 3 / 4 && self.pending() > 0 {
                 let n = self.pending().min(DELETE_EVENTS_MAX);
                 let mut after = *totals;
-                after.evicted += n;
+                self.count_evicted(n, &mut after);
                 self.delete_oldest(n, &after)?;
                 *totals = after;
             }

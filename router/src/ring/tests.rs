@@ -196,6 +196,57 @@ fn a_batch_larger_than_the_ring_keeps_its_end() {
     assert!(ring.status().conserves());
 }
 
+/// A ring whose first 1,000 events were on their way to the hub when they were evicted.
+fn evicted_on_the_way(path: &Path) -> (Ring, u64) {
+    let (ring, _) = open(path, RING_BYTES_MIN);
+    ring.append(&events(2_000, 100), &[]).unwrap();
+    let sent = ring.peek(1_000, usize::MAX).unwrap().unwrap();
+    ring.sending(sent.epoch, sent.first_seq, sent.last_seq());
+    for _ in 0..20 {
+        ring.append(&events(1_000, 100), &[]).unwrap();
+        assert!(ring.status().conserves(), "{:?}", ring.status());
+    }
+    let status = ring.status();
+    assert!(status.in_doubt == 1_000 && status.dropped["evicted"] > 1_000, "{status:?}");
+    (ring, sent.epoch)
+}
+
+#[test]
+fn what_was_evicted_on_its_way_is_counted_when_the_hub_has_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |name: &str, say: fn(&Ring, u64), acked: u64| {
+        let path = dir.path().join(name);
+        let (ring, epoch) = evicted_on_the_way(&path);
+        let before = ring.status();
+        say(&ring, epoch);
+        let after = ring.status();
+        assert!(after.conserves(), "{after:?}");
+        assert_eq!((after.in_doubt, after.acked, after.pending), (0, acked, before.pending));
+        let evicted = before.dropped["evicted"] + 1_000 - acked;
+        assert_eq!(after.dropped["evicted"], evicted, "{name}");
+        // And so it stays.
+        ring.append(&events(1, 8), &[]).unwrap();
+        let written = ring.status();
+        drop(ring);
+        let again = open(&path, RING_BYTES_MIN).0.status();
+        assert_eq!((again.acked, again.dropped), (written.acked, written.dropped), "{name}");
+    };
+    check("taken", |ring, epoch| ring.ack(epoch, 1_000).unwrap(), 1_000);
+    check("half", |ring, epoch| ring.ack(epoch, 400).unwrap(), 400);
+    check("not", |ring, _| ring.not_taken(), 0);
+    check("next", |ring, epoch| ring.sending(epoch, 9_000, 9_001), 0);
+}
+
+#[test]
+fn a_doubt_that_outlives_the_router_counts_as_evicted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.db");
+    let before = evicted_on_the_way(&path).0.status();
+    let after = open(&path, RING_BYTES_MIN).0.status();
+    assert!(after.conserves() && after.in_doubt == 0, "{after:?}");
+    assert_eq!(after.dropped["evicted"], before.dropped["evicted"] + 1_000);
+}
+
 #[test]
 fn an_emptied_ring_gives_its_space_back() {
     let dir = tempfile::tempdir().unwrap();

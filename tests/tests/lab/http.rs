@@ -161,6 +161,33 @@ fn what_is_never_taken_is_dropped_one_by_one_and_counted() {
 }
 
 #[test]
+fn evicted_although_the_hub_had_it() {
+    in_world(|world| {
+        let (chain, front) = start(world, "ring.bytes_max = 2_097_152\n");
+        // The hub stores a batch, its answer is lost, and it goes away; meanwhile the batch
+        // is evicted.
+        front.set(Trouble::RefuseStored(500));
+        write_log(&resolver_log(world), "doubt", 500);
+        chain.hub.reaches(20.0, "SELECT count(*) FROM dns WHERE name LIKE 'doubt-%'", 500);
+        front.set(Trouble::Refuse(500, ""));
+        write_log(&resolver_log(world), "push", 30_000);
+        eventually(60.0, "the batch is evicted", || {
+            let ring = &chain.sensor.status()?["ring"];
+            want(ring["in_doubt"].as_u64() > Some(0), || ring.to_string())
+        });
+        heal(&front);
+        chain.is_alive("healed", 40.0);
+        // C1, exactly: what the hub has is what the router counts as acknowledged.
+        let dropped = chain.conserved();
+        say(&format!("{dropped} dropped"));
+        assert!(dropped > 0, "nothing was evicted");
+        let ring = chain.sensor.status().expect("the router answers")["ring"].clone();
+        assert_eq!(ring["in_doubt"], 0, "{ring}");
+        chain.has_exactly_once("doubt-", 500, 10.0);
+    });
+}
+
+#[test]
 fn a_hub_that_never_answers_is_noticed() {
     in_world(|world| {
         let (chain, front) = start(world, "");
