@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use agentmon_core::time::Mono;
 use serde::Serialize;
 
 use super::Core;
@@ -21,6 +22,7 @@ use crate::collect::{
 };
 use crate::config::Config;
 use crate::enforce::{self, Gate};
+use crate::ratelimit;
 use crate::status::CollectorStatus;
 
 /// Longest pause between two attempts.
@@ -172,6 +174,8 @@ pub(super) fn start(wanted: Wanted, core: &Arc<Core>) -> anyhow::Result<Running>
 fn supervise(make: &dyn Fn() -> Box<dyn Collector>, context: &Context, core: &Core) {
     let mut collector = restored(make, core);
     let mut failures = 0u32;
+    // The last line in the log: the same problem is told once a minute.
+    let mut told: Option<(String, Mono)> = None;
     while !context.stop.is_set() {
         let begun = context.clock.mono();
         let outcome = catch_unwind(AssertUnwindSafe(|| collector.run(context)));
@@ -197,7 +201,13 @@ fn supervise(make: &dyn Fn() -> Box<dyn Collector>, context: &Context, core: &Co
         failures = failures.saturating_add(1);
         context.counters.counter(&format!("{}.restarts", collector.name())).inc();
         context.state.set(format!("{problem}; next attempt in {} s", pause.as_secs()));
-        tracing::warn!("{}: {problem}; next attempt in {} s", collector.name(), pause.as_secs());
+        if told.as_ref().is_none_or(|(last, at)| {
+            *last != problem || context.clock.mono().since(*at) >= ratelimit::EVERY
+        }) {
+            let (name, seconds) = (collector.name(), pause.as_secs());
+            tracing::warn!("{name}: {problem}; next attempt in {seconds} s");
+            told = Some((problem, context.clock.mono()));
+        }
         if context.stop.sleep(pause) {
             return;
         }

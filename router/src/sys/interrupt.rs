@@ -43,7 +43,8 @@ pub fn allow_interrupts() -> io::Result<()> {
 /// Wakes a thread that has called [`allow_interrupts`]; on another one it does nothing.
 pub fn interrupt<T>(thread: &JoinHandle<T>) {
     // SAFETY: the handle keeps the thread's id valid, ended or not, until it is joined.
-    unsafe { libc::pthread_kill(thread.as_pthread_t(), SIGNAL) };
+    // A number to glibc and a pointer to musl; std always has the number.
+    unsafe { libc::pthread_kill(thread.as_pthread_t() as libc::pthread_t, SIGNAL) };
 }
 
 #[cfg(test)]

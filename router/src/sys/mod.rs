@@ -208,7 +208,8 @@ pub fn wait_signal(timeout: Duration) -> io::Result<Option<Signal>> {
     let set = signals();
     // The largest waits are hours; the casts cannot lose anything.
     let timeout = libc::timespec {
-        tv_sec: timeout.as_secs() as libc::time_t,
+        // `time_t`, whose name libc deprecates for musl.
+        tv_sec: timeout.as_secs() as _,
         tv_nsec: timeout.subsec_nanos() as libc::c_long,
     };
     // SAFETY: set and timeout live across the call; the details are not asked for.
