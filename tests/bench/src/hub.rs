@@ -5,11 +5,12 @@
 //! acknowledged, with the router's own client (the hub's CA is the only one it trusts). An
 //! acknowledgement means committed. The batches are encoded before the clock starts. Rows
 //! are counted by asking the hub, bytes in the file after the hub has ended (it folds its
-//! log into the file then).
+//! log into the file then). The peer ([`hub_peer`]) stores the very same batches.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentmon_core::time::{Clock as _, SystemClock};
@@ -18,8 +19,9 @@ use agentmon_router::forward::client::{HubClient, Timeouts};
 use agentmon_router::join::Join;
 use anyhow::{Context as _, anyhow, bail, ensure};
 
+use crate::hub_peer;
 use crate::measure::{Stopwatch, cpu, status_bytes};
-use crate::report::{Figure, Goal, Report, talk};
+use crate::report::{Figure, Goal, Peer, Report, talk};
 use crate::synthetic::Home;
 use crate::world::{dies_with_us, program, scratch};
 
@@ -35,11 +37,13 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     let folder = scratch()?;
     let mut hub = Hub::start(folder.path())?;
     let empty = hub.file_bytes()?;
-    let mut sensors = Vec::new();
+    let (mut sensors, mut all) = (Vec::new(), Vec::new());
     for number in 1..=SENSORS {
         let join = hub.enroll(&format!("sensor{number}"))?;
         let client = HubClient::new(&join, Timeouts::default()).map_err(|e| anyhow!(e))?;
-        sensors.push((client, batches(number)?));
+        let bodies = Arc::new(batches(number)?);
+        all.push(Arc::clone(&bodies));
+        sensors.push((client, bodies));
     }
     talk("hub: sending");
     let before = cpu(hub.pid())?;
@@ -61,12 +65,22 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     hub.stop()?;
     let bytes = hub.file_bytes()?.saturating_sub(empty) as f64;
     let rows = rows as f64;
+    talk("hub: the peer");
+    let peer = hub_peer::run(&folder.path().join("peer.db"), all.iter().flat_map(|b| b.iter()))?;
+    let peer_named = |value| Peer::measured(hub_peer::NAME, value);
     report.add(
         Figure::new("HTTPS to committed rows", rows / seconds, "events/s")
+            .peer(peer_named(peer.per_second))
             .goal(Goal::AtLeast(100_000.0)),
     )?;
-    report.add(Figure::new("CPU of the hub", used * 1e6 / rows, "us/event"))?;
-    report.add(Figure::new("on disk", bytes / rows, "bytes/row").goal(Goal::AtMost(30.0)))?;
+    report.add(
+        Figure::new("CPU of the hub", used * 1e6 / rows, "us/event").peer(peer_named(peer.cpu_us)),
+    )?;
+    report.add(
+        Figure::new("on disk", bytes / rows, "bytes/row")
+            .peer(peer_named(peer.bytes_per_row))
+            .goal(Goal::AtMost(30.0)),
+    )?;
     report.add(Figure::new("resident memory, most", resident, "MB"))
 }
 

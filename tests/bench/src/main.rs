@@ -14,6 +14,7 @@ mod conntrack;
 mod dns_log;
 mod flood;
 mod hub;
+mod hub_peer;
 mod measure;
 mod report;
 mod ring;
@@ -78,7 +79,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "hub",
-        about: "batches over HTTPS to committed rows, and bytes of a row",
+        about: "batches over HTTPS to committed rows, and bytes of a row, against SQLite",
         programs: &["agentmon"],
         isolated: false,
         limit: Duration::from_secs(240),
@@ -87,6 +88,9 @@ const BENCHMARKS: &[Benchmark] = &[
 ];
 
 const USAGE: &str = "\
+Measures agentmon and its peers in one run; a figure beside a peer is told as a ratio too.
+./dev bench [NAME...] builds what is needed first.
+
 usage: agentmon-bench [--json] [NAME...]   measure (all, or the named)
        agentmon-bench --list               what there is
        agentmon-bench --programs [NAME...] the programs these run, one a line";
