@@ -219,6 +219,7 @@ impl Correlator {
 #[cfg(test)]
 mod tests {
     use agentmon_core::event::{Device, DeviceSource};
+    use agentmon_core::sample;
 
     use super::*;
 
@@ -226,20 +227,7 @@ mod tests {
         Timestamp::from_secs(1_795_000_000 + s)
     }
     fn dns(client: &str, name: &str, ip: &str) -> Dns {
-        Dns {
-            client: client.parse().unwrap(),
-            mac: None,
-            name: name.parse().unwrap(),
-            qtype: 1,
-            status: DnsStatus::Forwarded,
-            rcode: Some(0),
-            answers: vec![Answer::Address(ip.parse().unwrap())],
-            ttl: None,
-            upstream: None,
-            latency_us: None,
-            blocked_by: None,
-            source: "test".into(),
-        }
+        sample::dns(client, name, &[ip])
     }
     fn flow(src: &str, dst: &str, began: i64) -> Waiting {
         Waiting {

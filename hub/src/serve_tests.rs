@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentmon_core::event::{Body, Dns, DnsStatus};
+use agentmon_core::event::Body;
 use agentmon_core::finding::Finding;
+use agentmon_core::sample;
 use agentmon_core::time::{Clock, SystemClock};
 use agentmon_core::wire::{self, Batch, Health};
 use agentmon_core::{Event, Timestamp};
@@ -36,21 +37,7 @@ fn now() -> Timestamp {
 }
 
 fn dns(name: &str) -> Event {
-    let body = Body::Dns(Dns {
-        client: "192.0.2.9".parse().unwrap(),
-        mac: None,
-        name: name.parse().unwrap(),
-        qtype: 1,
-        status: DnsStatus::Forwarded,
-        rcode: Some(0),
-        answers: vec![],
-        ttl: None,
-        upstream: None,
-        latency_us: None,
-        blocked_by: None,
-        source: "test".into(),
-    });
-    Event { time: now(), body }
+    Event { time: now(), body: Body::Dns(sample::dns("192.0.2.9", name, &[])) }
 }
 
 fn batch(epoch: u64, first_seq: u64, events: &[Event]) -> Vec<u8> {

@@ -131,28 +131,15 @@ fn shift(event: &mut Event, said: Timestamp) {
 
 #[cfg(test)]
 mod tests {
-    use agentmon_core::event::{Dns, DnsStatus, Gap};
+    use agentmon_core::event::Gap;
+    use agentmon_core::sample;
 
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_secs(1_795_444_327);
 
     fn dns(time: Timestamp) -> Event {
-        let body = Body::Dns(Dns {
-            client: "192.0.2.9".parse().unwrap(),
-            mac: None,
-            name: "www.example.com".parse().unwrap(),
-            qtype: 1,
-            status: DnsStatus::Forwarded,
-            rcode: None,
-            answers: vec![],
-            ttl: None,
-            upstream: None,
-            latency_us: None,
-            blocked_by: None,
-            source: "test".into(),
-        });
-        Event { time, body }
+        Event { time, body: Body::Dns(sample::dns("192.0.2.9", "www.example.com", &[])) }
     }
 
     fn batch(events: Vec<Vec<u8>>, sent: Timestamp) -> Batch {

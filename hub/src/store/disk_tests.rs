@@ -8,7 +8,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use agentmon_core::Event;
-use agentmon_core::event::{Answer, Body, Dns, DnsStatus};
+use agentmon_core::event::{Answer, Body, Dns};
+use agentmon_core::sample;
 use agentmon_core::time::{Clock, SystemClock};
 use agentmon_core::wire::{self, Batch, Health};
 use agentmon_router::counters::Counters;
@@ -32,19 +33,13 @@ fn send(writer: &mut Writer, first_seq: u64) -> Result<(), StoreError> {
     let now = SystemClock.wall();
     let event = |seq: u64| {
         let noise = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let name = format!("{noise:016x}{:016x}.example", noise.rotate_left(17));
+        let square = u128::from(noise) * u128::from(noise);
         let body = Body::Dns(Dns {
             client: std::net::Ipv4Addr::from((noise >> 32) as u32).into(),
-            mac: None,
-            name: format!("{noise:016x}{:016x}.example", noise.rotate_left(17)).parse().unwrap(),
-            qtype: 1,
-            status: DnsStatus::Forwarded,
-            rcode: None,
-            answers: vec![Answer::Other(format!("{:032x}", u128::from(noise) * u128::from(noise)))],
-            ttl: None,
-            upstream: None,
+            answers: vec![Answer::Other(format!("{square:032x}"))],
             latency_us: Some((noise >> 8) as u32),
-            blocked_by: None,
-            source: "test".into(),
+            ..sample::dns("192.0.2.9", &name, &[])
         });
         wire::encode_event(&Event { time: now, body })
     };

@@ -1,14 +1,14 @@
 //! The writer over a real file: exactly once, order, correlation, alerts, upkeep.
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agentmon_core::event::{
-    Answer, Body, Device, DeviceSource, Dns, DnsStatus, Endpoint, Flow, FlowPhase, Gap, Mac, Volume,
+    Answer, Body, Device, DeviceSource, Dns, Endpoint, Flow, FlowPhase, Gap, Mac, Volume,
 };
 use agentmon_core::finding::Finding;
+use agentmon_core::sample::{self, ip};
 use agentmon_core::time::SimClock;
 use agentmon_core::wire::{self, Batch, Health};
 use agentmon_core::{Event, Timestamp};
@@ -24,47 +24,24 @@ const NOW: i64 = 1_795_444_327;
 fn at(s: i64) -> Timestamp {
     Timestamp::from_secs(NOW + s)
 }
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
 fn dns(s: i64, client: &str, name: &str, answer: &str) -> Event {
-    let body = Body::Dns(Dns {
-        client: ip(client),
-        mac: None,
-        name: name.parse().unwrap(),
-        qtype: 1,
-        status: DnsStatus::Forwarded,
-        rcode: Some(0),
-        answers: vec![
-            Answer::Cname("cdn.example.net".parse().unwrap()),
-            Answer::Address(ip(answer)),
-        ],
-        ttl: Some(60),
-        upstream: None,
-        latency_us: None,
-        blocked_by: None,
-        source: "test".into(),
-    });
-    Event { time: at(s), body }
+    let mut dns = Dns { ttl: Some(60), ..sample::dns(client, name, &[answer]) };
+    dns.answers.insert(0, Answer::Cname("cdn.example.net".parse().unwrap()));
+    Event { time: at(s), body: Body::Dns(dns) }
 }
 fn flow(s: i64, id: u64, phase: FlowPhase, client: &str, server: &str, bytes: u64) -> Event {
+    let mut flow = sample::flow(client, &format!("{server}:443"));
+    let port = 40_000 + (id % 1_000) as u16;
+    flow.src.port = port;
     let body = Body::Flow(Flow {
         id,
         phase,
-        proto: 6,
-        src: Endpoint::new(ip(client), 40_000 + (id % 1_000) as u16),
-        dst: Endpoint::new(ip(server), 443),
-        nat_src: Some(Endpoint::new(ip("203.0.113.1"), 40_000 + (id % 1_000) as u16)),
-        nat_dst: None,
+        nat_src: Some(Endpoint::new(ip("203.0.113.1"), port)),
         start: Some(at(s - 5)),
         duration_ms: Some(5_000),
         volume: Some(Volume { bytes_out: bytes, bytes_in: 1, packets_out: 1, packets_in: 1 }),
-        tcp_state: None,
         replied: true,
-        offloaded: false,
-        iface: None,
-        mac: None,
-        resolved: None,
+        ..flow
     });
     Event { time: at(s), body }
 }

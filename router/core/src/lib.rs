@@ -14,6 +14,8 @@ pub mod event;
 pub mod finding;
 pub mod name;
 pub mod names;
+#[cfg(any(test, feature = "test-support"))]
+pub mod sample;
 pub mod service;
 pub mod suffix;
 pub mod tier0;

@@ -1,8 +1,7 @@
 //! The pipeline with a simulated clock and a real ring.
 
-use std::net::IpAddr;
-
-use agentmon_core::event::{Device, DeviceSource, Dns, DnsStatus, Endpoint, Flow, Mac};
+use agentmon_core::event::{Device, DeviceSource, Endpoint, Flow, Mac};
+use agentmon_core::sample::{self, ip};
 use agentmon_core::time::SimClock;
 use agentmon_core::wire::decode_event;
 
@@ -78,46 +77,13 @@ impl Bench {
     }
 }
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
 fn dns(name: &str) -> Body {
-    Body::Dns(Dns {
-        client: ip("192.0.2.9"),
-        mac: None,
-        name: name.parse().unwrap(),
-        qtype: 1,
-        status: DnsStatus::Forwarded,
-        rcode: Some(0),
-        answers: vec![agentmon_core::event::Answer::Address(ip("203.0.113.7"))],
-        ttl: None,
-        upstream: None,
-        latency_us: None,
-        blocked_by: None,
-        source: "test".into(),
-    })
+    Body::Dns(sample::dns("192.0.2.9", name, &["203.0.113.7"]))
 }
 
 fn flow(phase: FlowPhase) -> Body {
-    Body::Flow(Flow {
-        id: 1,
-        phase,
-        proto: 6,
-        src: Endpoint::new(ip("192.0.2.9"), 4_000),
-        dst: Endpoint::new(ip("203.0.113.7"), 443),
-        nat_src: None,
-        nat_dst: None,
-        start: None,
-        duration_ms: None,
-        volume: None,
-        tcp_state: None,
-        replied: true,
-        offloaded: false,
-        iface: None,
-        mac: None,
-        resolved: None,
-    })
+    let flow = sample::flow("192.0.2.9", "203.0.113.7:443");
+    Body::Flow(Flow { phase, replied: true, ..flow })
 }
 
 fn device(mac: u8) -> Body {

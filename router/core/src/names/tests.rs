@@ -1,23 +1,10 @@
 //! Who is told what name, and that nobody can make others forgotten.
 
 use super::*;
-use crate::event::{Answer, DnsStatus};
+use crate::sample;
 
 fn answer(client: &str, name: &str, ip: &str) -> Dns {
-    Dns {
-        client: client.parse().unwrap(),
-        mac: None,
-        name: name.parse().unwrap(),
-        qtype: 1,
-        status: DnsStatus::Forwarded,
-        rcode: Some(0),
-        answers: vec![Answer::Address(ip.parse().unwrap())],
-        ttl: None,
-        upstream: None,
-        latency_us: None,
-        blocked_by: None,
-        source: "test".into(),
-    }
+    sample::dns(client, name, &[ip])
 }
 fn at(s: i64) -> Timestamp {
     Timestamp::from_secs(1_795_000_000 + s)

@@ -2,59 +2,18 @@
 
 use proptest::prelude::*;
 
-use crate::event::{
-    Answer, Body, Dns, DnsStatus, Endpoint, Event, Firewall, Flow, FlowPhase, Verdict,
-};
+use crate::event::{Body, Dns, Event, Firewall, Flow, Verdict};
 use crate::finding::{EVIDENCE_MAX, Finding};
 use crate::name::Name;
 use crate::time::Timestamp;
+
+pub(super) use crate::sample::{dns, flow};
 
 use super::blocklist::{self, Blocklist};
 use super::{Engine, Found, Tier0Config};
 
 /// 2026-11-18: a clock that is set.
 const START: i64 = 1_795_000_000;
-
-/// An A or AAAA exchange that was answered.
-pub(super) fn dns(client: &str, name: &str, addresses: &[&str]) -> Dns {
-    Dns {
-        client: client.parse().unwrap(),
-        mac: None,
-        name: name.parse().unwrap(),
-        qtype: 1,
-        status: DnsStatus::Forwarded,
-        rcode: Some(0),
-        answers: addresses.iter().map(|ip| Answer::Address(ip.parse().unwrap())).collect(),
-        ttl: None,
-        upstream: None,
-        latency_us: None,
-        blocked_by: None,
-        source: "test".into(),
-    }
-}
-
-/// A TCP connection just begun.
-pub(super) fn flow(client: &str, dst: &str) -> Flow {
-    let dst: std::net::SocketAddr = dst.parse().unwrap();
-    Flow {
-        id: 1,
-        phase: FlowPhase::Start,
-        proto: 6,
-        src: Endpoint::new(client.parse().unwrap(), 40_000),
-        dst: Endpoint::new(dst.ip(), dst.port()),
-        nat_src: None,
-        nat_dst: None,
-        start: None,
-        duration_ms: None,
-        volume: None,
-        tcp_state: None,
-        replied: false,
-        offloaded: false,
-        iface: None,
-        mac: None,
-        resolved: None,
-    }
-}
 
 /// An engine with these lists: name, score, text.
 #[track_caller]
