@@ -47,10 +47,9 @@ pub(super) fn entries<'a>(line: &'a [u8], mut each: impl FnMut(Entry<'a>)) {
         Some(_) => {}
     }
     let line = without_comment(line);
-    if let Some(rule) = line.strip_prefix(b"@@||") {
-        each(adblock(rule, Entry::Allow));
-    } else if let Some(rule) = line.strip_prefix(b"||") {
-        each(adblock(rule, Entry::Block));
+    let allow = line.strip_prefix(b"@@");
+    if let Some(rule) = allow.unwrap_or(line).strip_prefix(b"||") {
+        each(adblock(rule, if allow.is_some() { Entry::Allow } else { Entry::Block }));
     } else if let Some(zone) = line.strip_prefix(b"local-zone:") {
         each(unbound(zone));
     } else if let Some(rest) = dnsmasq_option(line) {
@@ -68,7 +67,7 @@ fn without_comment(line: &[u8]) -> &[u8] {
 }
 
 /// `d^`, with nothing that makes the rule depend on the page it is met on.
-fn adblock<'a>(rule: &'a [u8], kind: impl Fn(&'a [u8]) -> Entry<'a>) -> Entry<'a> {
+fn adblock<'a>(rule: &'a [u8], kind: fn(&'a [u8]) -> Entry<'a>) -> Entry<'a> {
     let end = rule.iter().position(|b| *b == b'^').unwrap_or(rule.len());
     let (name, options) = rule.split_at_checked(end).unwrap_or((rule, b""));
     match options {
@@ -102,14 +101,7 @@ fn dnsmasq<'a>(rest: &'a [u8], mut each: impl FnMut(Entry<'a>)) {
     if !(target.is_empty() || target == b"#" || is_sink(target) == Some(true)) {
         return each(Entry::Bad("leads somewhere, so it blocks nothing"));
     }
-    let mut any = false;
-    for name in parts {
-        any = true;
-        each(named(name, Entry::Block));
-    }
-    if !any {
-        each(Entry::Bad("no name"));
-    }
+    all_of(parts, "no name", each);
 }
 
 /// A bare domain, a hosts line or an RPZ record.
@@ -117,18 +109,7 @@ fn words<'a>(line: &'a [u8], mut each: impl FnMut(Entry<'a>)) {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty());
     let first = words.next().unwrap_or_default();
     match is_sink(first) {
-        Some(true) => {
-            let mut any = false;
-            for word in words {
-                any = true;
-                if !HOSTS_OWN.contains(&word) {
-                    each(named(word, Entry::Block));
-                }
-            }
-            if !any {
-                each(Entry::Bad("an address without a name"));
-            }
-        }
+        Some(true) => all_of(words, "an address without a name", each),
         Some(false) => each(Entry::Bad("an address that is no sink")),
         None => match (words.next(), words.next(), words.next()) {
             (None, ..) => each(named(first, Entry::Block)),
@@ -140,6 +121,24 @@ fn words<'a>(line: &'a [u8], mut each: impl FnMut(Entry<'a>)) {
     }
 }
 
+/// Every name of a line that may hold several, but for the machine's own.
+fn all_of<'a>(
+    names: impl Iterator<Item = &'a [u8]>,
+    none: &'static str,
+    mut each: impl FnMut(Entry<'a>),
+) {
+    let mut any = false;
+    for name in names {
+        any = true;
+        if !HOSTS_OWN.contains(&name) {
+            each(named(name, Entry::Block));
+        }
+    }
+    if !any {
+        each(Entry::Bad(none));
+    }
+}
+
 /// `None`: no address. `Some(true)`: one that leads nowhere or back to the machine itself.
 fn is_sink(word: &[u8]) -> Option<bool> {
     let ip: IpAddr = std::str::from_utf8(word).ok()?.parse().ok()?;
@@ -147,11 +146,11 @@ fn is_sink(word: &[u8]) -> Option<bool> {
 }
 
 /// `d`, `.d`, `*.d` and `d.` as `d`, checked for what cannot stand in a domain.
-fn named<'a>(name: &'a [u8], kind: impl Fn(&'a [u8]) -> Entry<'a>) -> Entry<'a> {
+fn named<'a>(name: &'a [u8], kind: fn(&'a [u8]) -> Entry<'a>) -> Entry<'a> {
     let name = name.strip_prefix(b"*").unwrap_or(name);
     let name = name.strip_prefix(b".").unwrap_or(name);
     let name = name.strip_suffix(b".").unwrap_or(name);
-    // Bytes above ASCII are taken as they are: internationalised names not in xn-- form.
+    // Bytes above ASCII: a name in another script, translated by whoever takes the entry.
     let fine = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | 0x80..);
     let top = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
     if name.is_empty() {
