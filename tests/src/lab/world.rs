@@ -110,6 +110,8 @@ fn relaunch(test: &str) {
         return;
     }
     let end = status.map_or_else(|| format!("stopped after {limit:?}"), |s| s.to_string());
+    // Set off, so that nobody counts the inner runner's summary as one more.
+    let said = said.lines().map(|line| format!("| {line}\n")).collect::<String>();
     panic!("{test}: {end}; everything is kept in {}\n{said}\n{}", dir.display(), tails(&dir));
 }
 
