@@ -245,13 +245,20 @@ pub fn free_bytes(folder: &Path) -> io::Result<u64> {
     Ok((found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
 }
 
+/// What counts as a large block: rare, so that a system call for each costs nothing.
+#[cfg(target_env = "gnu")]
+const LARGE_BLOCK_BYTES: libc::c_int = 1024 * 1024;
+
 /// glibc gives each thread its own 64 MiB arena; two are enough for a few quiet threads and
 /// keep the resident size small. Nothing to do with other C libraries.
 pub fn limit_memory_arenas() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt only sets a number; called before any thread is started.
+    // SAFETY: mallopt only sets numbers; called before any thread is started.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
+        // Large blocks go back to the system when they are freed; left alone, glibc keeps
+        // the next ones of the size it has seen.
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
     }
 }
 
