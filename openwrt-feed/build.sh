@@ -120,6 +120,8 @@ musl_router() (
   esac
   if [ "$route" = debian ] || rustup_source; then
     export RUSTC_BOOTSTRAP=1
+    # A panic says what, not where: the places are 2 % of the binary, and tell of this machine.
+    RUSTFLAGS="$RUSTFLAGS -Zlocation-detail=none"
     args+=(-Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size)
   fi
   cd "$root" && "$musl_tools/bin/cargo-zigbuild" zigbuild "${args[@]}" || exit 1
