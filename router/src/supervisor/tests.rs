@@ -278,7 +278,7 @@ fn events_of_1970_are_kept_and_make_no_findings() {
     eventually("what was seen in 1970 is at the hub", || bodies(2));
     clock.0.store(0, Ordering::SeqCst);
     eventually("the jump is noticed", || {
-        router.counters().snapshot().get("pipeline.clock_set").is_some_and(|n| *n == 1)
+        router.counters().snapshot().get("pipeline.clock_set").is_some_and(|n| *n >= 1)
     });
     router.reload(with(&after)).unwrap();
     // The one finding is about the address that no answer explains, which proves that the
