@@ -86,17 +86,17 @@ impl Config {
 
 /// The lists in force, shared with whoever loads new ones. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Gate(Arc<RwLock<Blocklist>>);
+pub struct Gate(Arc<RwLock<Arc<Blocklist>>>);
 
 impl Gate {
     /// Puts other lists in force.
     pub fn set(&self, lists: Blocklist) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = lists;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(lists);
     }
 
-    /// The lists in force: a handle, not a copy of the names.
-    fn lists(&self) -> Blocklist {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The lists in force, by a handle: asked for with every packet.
+    fn lists(&self) -> Arc<Blocklist> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -123,8 +123,8 @@ impl Collector for Source {
 
     fn run(&mut self, context: &Context) -> anyhow::Result<()> {
         let heart = Arc::new(Heart::default());
-        let mut held = Held::open(&self.config, context, self.gate.clone(), Arc::clone(&heart))?;
-        held.neighbours = self.neighbours.clone();
+        let (gate, neighbours) = (self.gate.clone(), self.neighbours.clone());
+        let held = Held::open(&self.config, context, gate, neighbours, Arc::clone(&heart))?;
         let waiting = format!(
             "ok: no question so far; a firewall rule must hand them over, such as: \
              udp dport 53 queue flags bypass to {}",

@@ -31,7 +31,7 @@ pub(super) struct Held {
     queue: Queue,
     gate: Gate,
     score_min: f64,
-    pub(super) neighbours: Neighbours,
+    neighbours: Neighbours,
     heart: Arc<Heart>,
     outbox: Outbox,
     stop: Stop,
@@ -54,6 +54,7 @@ impl Held {
         config: &Config,
         context: &Context,
         gate: Gate,
+        neighbours: Neighbours,
         heart: Arc<Heart>,
     ) -> anyhow::Result<Self> {
         let number = config.queue;
@@ -73,7 +74,7 @@ impl Held {
             queue,
             gate,
             score_min: config.score_min,
-            neighbours: Neighbours::default(),
+            neighbours,
             heart,
             outbox: context.outbox.clone(),
             stop: context.stop.clone(),

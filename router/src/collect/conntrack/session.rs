@@ -264,7 +264,6 @@ impl<'a> Session<'a> {
         self.dump_soon();
     }
 
-    /// Reads the whole connection table.
     /// Whether a dump that is due waits for the kernel's garbage collector.
     fn postpone_dump(&mut self) -> bool {
         let now = self.context.clock.mono();
@@ -280,6 +279,7 @@ impl<'a> Session<'a> {
         wait
     }
 
+    /// Reads the whole connection table.
     fn dump(&mut self) -> anyhow::Result<()> {
         let now = self.now();
         self.tracker.observe(now);

@@ -7,8 +7,9 @@
 //! bytes -> `netlink::nflog` -> `packet` -> [`tcp`] -> `dns_wire` -> [`join`] -> delivery.
 //!
 //! Invariants: a packet seen on two hooks makes one record; lost packets are counted and
-//! told as a gap, and while some are lost every client has the same share of attention; a message that cannot be read is counted; nothing here can hold up a
-//! packet.
+//! told as a gap, and while some are lost every client has the same share of attention; a
+//! message that cannot be read is counted; nothing here can hold up a packet. Losses are
+//! counted by the number of the next packet: those at the very end of a flood show with it.
 
 mod join;
 mod order;
