@@ -175,8 +175,8 @@ pub struct Pipeline {
     /// Events at the last tick.
     counted: u64,
     burst: bool,
-    /// Both clocks at the last tick.
-    clocks: Option<(Timestamp, Mono)>,
+    /// Both clocks at the last tick, or at the start: the clock may be set before the first.
+    clocks: (Timestamp, Mono),
     limit: LogLimit,
     count: Counts,
 }
@@ -215,9 +215,10 @@ impl Pipeline {
             twins: counter("pipeline.dns_seen_twice"),
             relayed: counter("pipeline.dns_passed_on"),
         };
+        let clocks = (parts.clock.wall(), parts.clock.mono());
         Self {
-            next_tick: parts.clock.mono().plus(TICK),
-            next_look: parts.clock.mono().plus(LOOK),
+            next_tick: clocks.1.plus(TICK),
+            next_look: clocks.1.plus(LOOK),
             parts,
             shared,
             engine: Engine::new(config, lists),
@@ -230,7 +231,7 @@ impl Pipeline {
             seen_alive: false,
             counted: 0,
             burst: false,
-            clocks: None,
+            clocks,
             limit: LogLimit::default(),
             count,
         }
@@ -396,7 +397,7 @@ impl Pipeline {
     /// how long the last tick was.
     fn watch_clock(&mut self, now: Mono) {
         let wall = self.parts.clock.wall();
-        let (wall_before, before) = self.clocks.replace((wall, now)).unwrap_or((wall, now));
+        let (wall_before, before) = std::mem::replace(&mut self.clocks, (wall, now));
         let expected = wall_before.plus(now.since(before));
         if expected.distance(wall) > CLOCK_SET_LEAST {
             tracing::info!("the clock was set from {expected} to {wall}");

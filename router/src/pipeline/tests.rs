@@ -312,3 +312,15 @@ fn new_lists_are_in_force_from_the_next_event_on() {
     assert_eq!(kinds, ["dns", "dns", "finding"]);
     assert_eq!(bench.shared.status()["tier0.blocklist.entries"], 1);
 }
+
+/// NTP may be quicker than the first tick.
+#[test]
+fn a_clock_set_before_the_first_tick_is_noticed() {
+    let mut bench = Bench::new();
+    let set = |bench: &Bench| bench.counters.snapshot().get("pipeline.clock_set").copied();
+    bench.clock.set_wall(Timestamp::from_secs(START + 86_400));
+    bench.advance(1_000);
+    assert_eq!(set(&bench), Some(1));
+    bench.advance(1_000);
+    assert_eq!(set(&bench), Some(1));
+}
