@@ -5,7 +5,7 @@
 //! same verdict. Pure: no I/O, no clock, no randomness.
 //!
 //! Adding a detector = one file with a `Config`, an `on_event` (and `on_tick` if it
-//! waits for something), one field and one line in [`Engine`].
+//! waits for something), one field and one line in [`Engine`], one row in [`rules`].
 //!
 //! Invariants: every memory has a maximum, reaching it is counted ([`Engine::status`]);
 //! windows and grace periods run in steady time, so that a jump of the wall clock neither
@@ -19,6 +19,7 @@ pub mod firewall;
 mod locals;
 mod moment;
 mod recent;
+pub mod rules;
 pub mod sum;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use crate::names::{Names, NamesConfig};
 use crate::time::Timestamp;
 use locals::Locals;
 use moment::{Moment, Steady};
+use rules::Made;
 
 /// Settings of all tier-0 detectors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -126,28 +128,6 @@ pub struct Engine {
     direct_ip: direct_ip::Detector,
     firewall: firewall::Detector,
     made: Made,
-}
-
-/// Findings made since the start, by rule.
-#[derive(Debug, Default)]
-struct Made {
-    blocklist: u64,
-    dga: u64,
-    direct_ip: u64,
-    firewall: u64,
-}
-
-impl Made {
-    fn count(&mut self, new: &[Found]) {
-        for found in new {
-            match found.finding.rule.as_str() {
-                "blocklist" => self.blocklist += 1,
-                "dga" => self.dga += 1,
-                "direct-ip" => self.direct_ip += 1,
-                _ => self.firewall += 1,
-            }
-        }
-    }
 }
 
 impl Engine {
@@ -275,15 +255,12 @@ impl Engine {
         let mut status = vec![
             ("tier0.blocklist.entries", size(self.blocklist().len())),
             ("tier0.blocklist.evicted", self.blocklist.evicted()),
-            ("tier0.blocklist.findings", self.made.blocklist),
             ("tier0.blocklist.bytes", size(self.blocklist().size_bytes())),
-            ("tier0.dga.findings", self.made.dga),
-            ("tier0.direct_ip.findings", self.made.direct_ip),
-            ("tier0.firewall.findings", self.made.firewall),
             ("tier0.local_addresses", size(self.locals.len())),
             ("tier0.names.entries", size(self.names.len())),
             ("tier0.names.evicted", self.names.evicted()),
         ];
+        status.extend(self.made.status());
         status.extend(self.dga.status());
         status.extend(self.direct_ip.status());
         status.extend(self.firewall.status());

@@ -1,0 +1,129 @@
+//! The rules: one line for each detector, for status, documentation and tests.
+//!
+//! In: nothing, or the settings for the thresholds they stand for. Out: what each rule is
+//! called, what it says, what it needs to see, from where on it speaks. The table of
+//! detectors in the documentation is made of this.
+//!
+//! Invariants: sorted by name; every finding's rule is here; every rule counts its findings.
+
+use super::{Found, Tier0Config};
+
+/// What everybody should know about a detector.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// As in [`Finding::rule`](crate::finding::Finding::rule).
+    pub name: &'static str,
+    /// Its section below `tier0` in the configuration.
+    pub section: &'static str,
+    /// The status key under which its findings are counted.
+    pub findings: &'static str,
+    /// What it tells, in a few words.
+    pub tells: &'static str,
+    /// The events it is made of.
+    pub needs: &'static str,
+    /// From where on it speaks, in words, with the numbers of these settings.
+    pub threshold: fn(&Tier0Config) -> String,
+    /// Where it runs.
+    pub runs: &'static str,
+}
+
+/// Tier-0 rules run wherever events pass.
+const EVERYWHERE: &str = "router, hub";
+
+/// Every rule, by name.
+pub static RULES: [Rule; 4] = [
+    Rule {
+        name: "blocklist",
+        section: "blocklist",
+        findings: "tier0.blocklist.findings",
+        tells: "a name on a list was asked for",
+        needs: "DNS questions, a list",
+        threshold: |_| "any hit".into(),
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "dga",
+        section: "dga",
+        findings: "tier0.dga.findings",
+        tells: "names that look generated",
+        needs: "DNS questions with their outcome",
+        threshold: |c| {
+            let c = &c.dga;
+            format!(
+                "{} missing domains of value {} in {} s; one of value {}",
+                c.burst, c.suspicious, c.window_seconds, c.strong
+            )
+        },
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "direct-ip",
+        section: "direct_ip",
+        findings: "tier0.direct_ip.findings",
+        tells: "a connection that no DNS answer explains",
+        needs: "flows, DNS answers",
+        threshold: |c| format!("no answer within {} s", c.direct_ip.grace_seconds),
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "firewall",
+        section: "firewall",
+        findings: "tier0.firewall.findings",
+        tells: "packets the firewall stopped",
+        needs: "firewall events",
+        threshold: |c| {
+            let c = &c.firewall;
+            format!(
+                "any place; {} addresses or {} ports in {} s",
+                c.scan_addresses, c.scan_ports, c.scan_seconds
+            )
+        },
+        runs: EVERYWHERE,
+    },
+];
+
+/// Findings made since the start, by rule.
+#[derive(Debug, Default)]
+pub(super) struct Made([u64; RULES.len()]);
+
+impl Made {
+    pub(super) fn count(&mut self, new: &[Found]) {
+        for found in new {
+            let row = RULES.iter().position(|rule| rule.name == found.finding.rule);
+            debug_assert!(row.is_some(), "`{}` is not in RULES", found.finding.rule);
+            if let Some(count) = row.and_then(|row| self.0.get_mut(row)) {
+                *count += 1;
+            }
+        }
+    }
+
+    pub(super) fn status(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        RULES.iter().zip(self.0).map(|(rule, count)| (rule.findings, count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorted_and_named_alike() {
+        assert!(RULES.is_sorted_by(|a, b| a.name < b.name));
+        for rule in &RULES {
+            assert_eq!(rule.section, rule.name.replace('-', "_"));
+            assert_eq!(rule.findings, format!("tier0.{}.findings", rule.section));
+        }
+    }
+
+    /// The sections exist, and the thresholds are made of their values.
+    #[test]
+    fn every_rule_has_its_settings() {
+        let config = Tier0Config::default();
+        let json = serde_json::to_value(&config).unwrap();
+        for rule in &RULES {
+            assert_eq!(json[rule.section]["enabled"], true, "{}", rule.name);
+            let text = (rule.threshold)(&config);
+            assert!(!text.is_empty() && text.is_ascii(), "{}: {text}", rule.name);
+        }
+    }
+}
