@@ -14,7 +14,9 @@ use agentmon_core::tier0::Tier0Config;
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
-use crate::collect::{conntrack, dnsmasq_log, firewall, leases, neighbours, passive_dns, replay};
+use crate::collect::{
+    adguard, conntrack, dnsmasq_log, firewall, leases, neighbours, passive_dns, replay, syslog,
+};
 use crate::{enforce, forward, logging, ring, status, ubus};
 
 /// Where the file is looked for.
@@ -74,6 +76,10 @@ pub struct CollectConfig {
     pub passive_dns: passive_dns::Config,
     /// The log of dnsmasq or Pi-hole.
     pub dnsmasq_log: dnsmasq_log::Config,
+    /// The query log of AdGuard Home.
+    pub adguard: adguard::Config,
+    /// The syslog of other machines.
+    pub syslog: syslog::Config,
     /// DHCP leases.
     pub leases: leases::Config,
     /// The kernel's neighbour table.
@@ -183,6 +189,8 @@ impl Config {
             ));
         }
         self.collect.dnsmasq_log.validate().map_err(under("collect.dnsmasq_log"))?;
+        self.collect.adguard.validate().map_err(under("collect.adguard"))?;
+        self.collect.syslog.validate().map_err(under("collect.syslog"))?;
         self.collect.leases.validate().map_err(under("collect.leases"))?;
         self.collect.replay.validate().map_err(under("collect.replay"))?;
         Ok(())

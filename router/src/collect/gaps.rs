@@ -16,6 +16,7 @@ const EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Gaps {
     collector: &'static str,
+    reason: &'static str,
     from: Option<Timestamp>,
     lost: u64,
     told: Option<Mono>,
@@ -23,7 +24,12 @@ pub(super) struct Gaps {
 
 impl Gaps {
     pub(super) const fn new(collector: &'static str) -> Self {
-        Self { collector, from: None, lost: 0, told: None }
+        Self::of(collector, "enobufs")
+    }
+
+    /// Losses of another kind.
+    pub(super) const fn of(collector: &'static str, reason: &'static str) -> Self {
+        Self { collector, reason, from: None, lost: 0, told: None }
     }
 
     /// So many things were lost since `from`.
@@ -44,7 +50,7 @@ impl Gaps {
         let gap = Gap {
             collector: self.collector.into(),
             from,
-            reason: "enobufs".into(),
+            reason: self.reason.into(),
             lost: Some(std::mem::take(&mut self.lost)),
         };
         Some(Event { time: wall, body: Body::Gap(gap) })

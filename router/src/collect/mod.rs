@@ -6,6 +6,7 @@
 //! survive that restart lives in `self`; state that must survive the process goes into
 //! the [`Checkpoint`] that travels with the events and is committed with them.
 
+pub mod adguard;
 pub mod conntrack;
 pub mod dnsmasq_log;
 pub mod firewall;
@@ -14,6 +15,7 @@ pub mod leases;
 pub mod neighbours;
 pub mod passive_dns;
 pub mod replay;
+pub mod syslog;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,6 +26,13 @@ use agentmon_core::Event;
 use agentmon_core::time::{Clock, Mono};
 
 use crate::counters::Counters;
+
+/// Whether events of that source were read from a resolver's log, wherever it came from: one
+/// exchange may be told by such a log and by its packets.
+#[must_use]
+pub(crate) fn is_log(source: &str) -> bool {
+    [dnsmasq_log::SOURCE, syslog::SOURCE, adguard::SOURCE].contains(&source)
+}
 
 /// Most deliveries waiting for the pipeline, over all collectors: 65,536 events, about 25 MB
 /// at the worst, and what the pipeline does in a fifth of a second.
@@ -212,7 +221,7 @@ impl State {
 /// One source of events.
 pub trait Collector: Send {
     /// Its name in `status`, counters and configuration: `conntrack`, `firewall`,
-    /// `passive-dns`, `dnsmasq-log`, `leases`, `neighbours`, `replay`.
+    /// `passive-dns`, `dnsmasq-log`, `adguard`, `syslog`, `leases`, `neighbours`, `replay`.
     fn name(&self) -> &str;
 
     /// The key under which this collector's [`Checkpoint`]s are kept, if it makes any.

@@ -35,7 +35,7 @@ use agentmon_core::tier0::{Engine, Found, Tier0Config};
 use agentmon_core::time::{Clock, Mono, Timestamp};
 use agentmon_core::wire::encode_event;
 
-use crate::collect::{Checkpoint, DELIVERIES_MAX, Delivery, Stop, dnsmasq_log, passive_dns};
+use crate::collect::{Checkpoint, DELIVERIES_MAX, Delivery, Stop, is_log, passive_dns};
 use crate::counters::{Counter, Counters};
 use crate::model::Model;
 use crate::ratelimit::LogLimit;
@@ -299,7 +299,7 @@ impl Pipeline {
             Body::Dns(dns) if dns.source == passive_dns::SOURCE => {
                 self.passed_by(event.time, dns, now);
             }
-            Body::Dns(ref mut dns) if dns.source == dnsmasq_log::SOURCE => {
+            Body::Dns(ref mut dns) if is_log(&dns.source) => {
                 self.twins.log(&mut event.time, dns, now);
                 self.pass(event, now);
             }

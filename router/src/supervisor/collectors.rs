@@ -17,8 +17,8 @@ use serde::Serialize;
 use super::Core;
 use crate::collect::neighbours::Neighbours;
 use crate::collect::{
-    Collector, Context, State, Stop, Tally, conntrack, dnsmasq_log, firewall, leases, neighbours,
-    passive_dns, replay,
+    Collector, Context, State, Stop, Tally, adguard, conntrack, dnsmasq_log, firewall, leases,
+    neighbours, passive_dns, replay, syslog,
 };
 use crate::config::Config;
 use crate::enforce::{self, Gate};
@@ -83,6 +83,8 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
         one("enforce", hold, hold.enabled, move |c| {
             enforce::Source::new(c, gate.clone(), askers.clone())
         }),
+        one("adguard", &config.adguard, config.adguard.enabled, adguard::Source::new),
+        one("syslog", &config.syslog, config.syslog.enabled, syslog::Source::new),
         one("leases", &config.leases, config.leases.enabled, leases::Source::new),
         one("neighbours", &config.neighbours, config.neighbours.enabled, move |c| {
             neighbours::Source::with_neighbours(c, devices.clone())
@@ -96,6 +98,7 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
 
 /// The collectors a router may have that do not run; `replay` is for tests.
 pub(super) fn off(running: &[CollectorStatus]) -> Vec<&'static str> {
+    // Those that need a machine to send, or a program to write, are no lack where they are off.
     let all =
         ["conntrack", "firewall", "passive-dns", "dnsmasq-log", "leases", "neighbours"].into_iter();
     all.filter(|name| !running.iter().any(|c| c.name == *name)).collect()

@@ -243,9 +243,12 @@ fn start_pipeline(
 }
 
 fn look_ups(config: &Config) -> pipeline::LookUps {
+    let collect = &config.collect;
     pipeline::LookUps {
-        log_is_read: config.collect.dnsmasq_log.enabled,
-        resolvers: config.collect.passive_dns.resolvers.clone(),
+        log_is_read: collect.dnsmasq_log.enabled
+            || collect.adguard.enabled
+            || collect.syslog.enabled,
+        resolvers: collect.passive_dns.resolvers.clone(),
     }
 }
 

@@ -72,6 +72,40 @@ pub fn receive_buffer(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(size).unwrap_or(0))
 }
 
+/// Datagrams the kernel dropped because this socket's buffer was full, since it was made
+/// (`SO_MEMINFO`, Linux 4.12).
+///
+/// # Errors
+/// What `getsockopt` says.
+pub fn dropped_datagrams(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // include/uapi/linux/sock_diag.h: SK_MEMINFO_DROPS is the last of nine.
+    let mut numbers = [0_u32; 9];
+    let mut length = size_of::<[u32; 9]>() as libc::socklen_t;
+    // SAFETY: both pointers are to locals that live across the call, and `length` is the
+    // size of what the first one points to.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            numbers.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(numbers[8]) }
+}
+
+/// Sets how much a pipe holds; unprivileged, at most `fs.pipe-max-size` (see fcntl(2)).
+///
+/// # Errors
+/// What `fcntl` says.
+pub fn set_pipe_size(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: plain numbers; the borrowed descriptor is open across the call.
+    let size = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    usize::try_from(size).map_err(|_| io::Error::last_os_error())
+}
+
 /// Waits until the descriptor has something to read (or an error to tell), at most
 /// `timeout`. A signal ends the wait early with `false`.
 ///
@@ -109,25 +143,44 @@ pub fn wait_any<const N: usize>(
     wanted: [(BorrowedFd<'_>, Ready); N],
     timeout: Duration,
 ) -> io::Result<[Ready; N]> {
-    let mut entries = wanted.map(|(fd, want)| {
-        let read = if want.read { libc::POLLIN } else { 0 };
-        let write = if want.write { libc::POLLOUT } else { 0 };
-        libc::pollfd { fd: fd.as_raw_fd(), events: read | write, revents: 0 }
-    });
+    let mut entries = wanted.map(entry);
+    poll(&mut entries, timeout)?;
+    Ok(entries.map(ready))
+}
+
+/// The same for any number of descriptors.
+///
+/// # Errors
+/// What `poll` says.
+pub fn wait_many(wanted: &[(BorrowedFd<'_>, Ready)], timeout: Duration) -> io::Result<Vec<Ready>> {
+    let mut entries: Vec<libc::pollfd> = wanted.iter().map(|one| entry(*one)).collect();
+    poll(&mut entries, timeout)?;
+    Ok(entries.into_iter().map(ready).collect())
+}
+
+fn entry((fd, want): (BorrowedFd<'_>, Ready)) -> libc::pollfd {
+    let read = if want.read { libc::POLLIN } else { 0 };
+    let write = if want.write { libc::POLLOUT } else { 0 };
+    libc::pollfd { fd: fd.as_raw_fd(), events: read | write, revents: 0 }
+}
+
+fn ready(entry: libc::pollfd) -> Ready {
+    Ready { read: entry.revents & !libc::POLLOUT != 0, write: entry.revents & libc::POLLOUT != 0 }
+}
+
+/// The entries were made of borrowed descriptors, which are open until this returns.
+fn poll(entries: &mut [libc::pollfd], timeout: Duration) -> io::Result<()> {
     let ms = timeout.as_nanos().div_ceil(1_000_000);
     let ms = libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX);
-    // SAFETY: as many valid entries as the count says, alive across the call; the borrowed
-    // descriptors are open at least as long.
-    let ready = unsafe { libc::poll(entries.as_mut_ptr(), N as libc::nfds_t, ms) };
-    if ready < 0 {
-        let error = io::Error::last_os_error();
-        let none = [Ready::default(); N];
-        return if error.kind() == io::ErrorKind::Interrupted { Ok(none) } else { Err(error) };
+    // SAFETY: as many valid entries as the count says, alive across the call.
+    let n = unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, ms) };
+    if n >= 0 {
+        return Ok(());
     }
-    Ok(entries.map(|entry| Ready {
-        read: entry.revents & !libc::POLLOUT != 0,
-        write: entry.revents & libc::POLLOUT != 0,
-    }))
+    // What a failed call left in the entries means nothing.
+    entries.iter_mut().for_each(|entry| entry.revents = 0);
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
 }
 
 /// Sends this process the signal that makes its service read the configuration again.
@@ -296,6 +349,7 @@ mod tests {
         assert!(!wait_readable(reader.as_fd(), Duration::ZERO).unwrap());
         writer.write_all(b"x").unwrap();
         assert!(wait_readable(reader.as_fd(), Duration::from_secs(5)).unwrap());
+        assert!(set_pipe_size(reader.as_fd(), 131_072).unwrap() >= 131_072);
     }
 
     #[test]
@@ -311,6 +365,20 @@ mod tests {
         assert_eq!(wait(), [Ready { read: false, write: true }, read]);
         drop(b);
         assert!(wait()[0].read, "the end shows as readable");
+        let many = wait_many(&[(a.as_fd(), both), (c.as_fd(), read)], Duration::ZERO).unwrap();
+        assert!(many.len() == 2 && many[0].read && many[1] == read);
+        assert!(wait_many(&[], Duration::ZERO).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        set_receive_buffer(socket.as_fd(), 4_096).unwrap();
+        assert_eq!(dropped_datagrams(socket.as_fd()).unwrap(), 0);
+        for _ in 0..100 {
+            socket.send_to(&[0; 1_000], socket.local_addr().unwrap()).unwrap();
+        }
+        assert!((50..100).contains(&dropped_datagrams(socket.as_fd()).unwrap()));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! [`LineBuffer::new`].
 //!
 //! Invariants:
-//! - memory is one buffer of [`BUFFER_BYTES`];
-//! - a line of more than [`LINE_BYTES_MAX`] bytes is never gathered: it is counted once and
+//! - memory is one buffer of 128 KiB and the longest line;
+//! - a line of more than [`LINE_BYTES_MAX`] bytes (or as many as was said) is never gathered: it is counted once and
 //!   skipped up to its newline, over any number of chunks and across restarts;
 //! - a half line (no newline yet) stays in the buffer and before [`LineBuffer::offset`];
 //! - the last [`CONTEXT_BYTES_MAX`] bytes before that offset stay in the buffer, because
@@ -16,19 +16,22 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-/// Longest line handed out. dnsmasq and syslog relays stop at 1 KiB to 2 KiB.
+/// Longest line handed out, unless told otherwise. dnsmasq and syslog relays stop at 1 KiB to
+/// 2 KiB.
 pub const LINE_BYTES_MAX: usize = 8_192;
 /// Bytes asked of the file at once: large enough that system calls cost nothing per line.
 pub const CHUNK_BYTES: usize = 131_072;
 /// Most bytes before the offset that are remembered.
 pub const CONTEXT_BYTES_MAX: usize = 64;
-/// Size of the whole buffer.
-pub const BUFFER_BYTES: usize = CONTEXT_BYTES_MAX + LINE_BYTES_MAX + 1 + CHUNK_BYTES;
+/// What a buffer takes beside its longest line.
+const REST_BYTES: usize = CONTEXT_BYTES_MAX + 1 + CHUNK_BYTES;
 
 /// See the module's text.
 #[derive(Debug)]
 pub struct LineBuffer {
     bytes: Box<[u8]>,
+    /// Longest line handed out.
+    longest: usize,
     /// File offset of `bytes[0]`.
     base: u64,
     /// First byte not yet handed out.
@@ -62,8 +65,15 @@ impl LineBuffer {
     /// Empty, at offset 0.
     #[must_use]
     pub fn new() -> Self {
+        Self::for_lines(LINE_BYTES_MAX)
+    }
+
+    /// Empty, for lines of at most `longest` bytes.
+    #[must_use]
+    pub fn for_lines(longest: usize) -> Self {
         Self {
-            bytes: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            bytes: vec![0; REST_BYTES + longest].into_boxed_slice(),
+            longest,
             base: 0,
             start: 0,
             end: 0,
@@ -120,7 +130,7 @@ impl LineBuffer {
             self.drop_nuls();
             let Some(found) = memchr(b'\n', &self.bytes[self.scanned..self.end]) else {
                 self.scanned = self.end;
-                if self.end - self.start > LINE_BYTES_MAX {
+                if self.end - self.start > self.longest {
                     self.counts.too_long += 1;
                     self.skipping = true;
                     self.drop_all();
@@ -130,7 +140,7 @@ impl LineBuffer {
             let line = self.start..self.scanned + found;
             self.start = line.end + 1;
             self.scanned = self.start;
-            if line.len() > LINE_BYTES_MAX {
+            if line.len() > self.longest {
                 self.counts.too_long += 1;
                 continue;
             }

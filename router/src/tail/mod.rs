@@ -123,6 +123,13 @@ impl Follower {
         Self { resume: Some(position), ..Self::new(path, true) }
     }
 
+    /// With lines of up to `longest` bytes; before the first step.
+    #[must_use]
+    pub fn with_lines(mut self, longest: usize) -> Self {
+        self.lines = LineBuffer::for_lines(longest);
+        self
+    }
+
     /// The file that is followed.
     #[must_use]
     pub fn path(&self) -> &Path {

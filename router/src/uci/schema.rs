@@ -46,7 +46,7 @@ pub struct Setting {
 }
 
 /// Type and name of every section that exists once.
-pub const SECTIONS: [(&str, &str); 13] = [
+pub const SECTIONS: [(&str, &str); 15] = [
     ("agentmon", "main"),
     ("ring", "ring"),
     ("hub", "hub"),
@@ -54,6 +54,8 @@ pub const SECTIONS: [(&str, &str); 13] = [
     ("collector", "firewall"),
     ("collector", "passive_dns"),
     ("collector", "dnsmasq_log"),
+    ("collector", "adguard"),
+    ("collector", "syslog"),
     ("collector", "leases"),
     ("collector", "neighbours"),
     ("detector", "blocklist"),
@@ -111,6 +113,22 @@ pub const SETTINGS: &[Setting] = &[
     setting("dnsmasq_log", "path", Form::Paths, "collect.dnsmasq_log.paths"),
     setting("dnsmasq_log", "timezone", Form::Text, "collect.dnsmasq_log.timezone"),
     setting("dnsmasq_log", "from_start", Form::Flag, "collect.dnsmasq_log.from_start"),
+    setting("adguard", "enabled", Form::Flag, "collect.adguard.enabled"),
+    setting("adguard", "path", Form::Path, "collect.adguard.path"),
+    setting("adguard", "from_start", Form::Flag, "collect.adguard.from_start"),
+    setting("syslog", "enabled", Form::Flag, "collect.syslog.enabled"),
+    setting("syslog", "udp", Form::Texts, "collect.syslog.udp"),
+    setting("syslog", "tcp", Form::Texts, "collect.syslog.tcp"),
+    setting("syslog", "tls", Form::Texts, "collect.syslog.tls"),
+    setting("syslog", "tls_cert", Form::Path, "collect.syslog.tls_cert"),
+    setting("syslog", "tls_key", Form::Path, "collect.syslog.tls_key"),
+    setting("syslog", "tls_client_ca", Form::Path, "collect.syslog.tls_client_ca"),
+    setting("syslog", "allow", Form::Nets, "collect.syslog.allow"),
+    setting("syslog", "timezone", Form::Text, "collect.syslog.timezone"),
+    setting("syslog", "rate", Form::Count, "collect.syslog.messages_per_second"),
+    setting("syslog", "connections_max", Form::Count, "collect.syslog.connections_max"),
+    setting("syslog", "lag", Form::Seconds, "collect.syslog.lag_seconds"),
+    setting("syslog", "silence", Form::Seconds, "collect.syslog.silence_seconds"),
     setting("leases", "enabled", Form::Flag, "collect.leases.enabled"),
     setting("leases", "path", Form::Paths, "collect.leases.paths"),
     setting("neighbours", "enabled", Form::Flag, "collect.neighbours.enabled"),

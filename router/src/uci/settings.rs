@@ -33,6 +33,8 @@ entries_max = 1000000
 buffer_bytes = 8388608
 [collect.dnsmasq_log]
 paths = ["/tmp/dnsmasq.log"]
+[collect.adguard]
+path = "/var/lib/adguardhome/data/querylog.json"
 [collect.leases]
 paths = ["/tmp/dhcp.leases", "/tmp/hosts/odhcpd", "/tmp/odhcpd.leases"]
 "#;

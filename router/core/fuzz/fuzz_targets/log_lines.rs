@@ -1,10 +1,13 @@
 //! Any bytes as lines of a resolver's log: every event fits the wire, and a reader that was
-//! stopped and resumed between two lines says the same.
+//! stopped and resumed between two lines says the same. The same bytes as a stream of syslog
+//! (pieces make no difference), and as entries of AdGuard Home's query log.
 #![no_main]
 
 use agentmon_core::Timestamp;
 use agentmon_core::wire::{decode_event, encode_event};
+use agentmon_router::collect::adguard::decode::decode;
 use agentmon_router::collect::dnsmasq_log::Reader;
+use agentmon_router::collect::syslog::frame::{Frame, Frames};
 use agentmon_router::localtime::Zone;
 use libfuzzer_sys::fuzz_target;
 
@@ -21,7 +24,27 @@ fuzz_target!(|bytes: &[u8]| {
     reader.finish(&mut events);
     resumed.finish(&mut again);
     assert_eq!(events, again);
+    assert_eq!(frames(bytes, bytes.len()), frames(bytes, 3));
+    let entries = bytes.split(|b| *b == b'\n').filter_map(|line| decode(line, now).ok());
+    events.extend(entries.map(|entry| entry.event));
     for event in events {
         assert_eq!(decode_event(&encode_event(&event)).expect("fits the wire"), event);
     }
 });
+
+/// The messages of a stream that comes in pieces, and whether it can be read to its end.
+fn frames(bytes: &[u8], piece: usize) -> (Vec<Option<Vec<u8>>>, bool) {
+    let (mut frames, mut found) = (Frames::default(), Vec::new());
+    for piece in bytes.chunks(piece.max(1)) {
+        let read = frames.feed(piece, |frame| {
+            found.push(match frame {
+                Frame::Message(message) => Some(message.to_vec()),
+                Frame::TooLong => None,
+            });
+        });
+        if read.is_err() {
+            return (found, false);
+        }
+    }
+    (found, true)
+}

@@ -86,7 +86,7 @@ pub struct Dns {
     /// Which list or rule blocked it, where the resolver says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<String>,
-    /// Collector that saw it: `dnsmasq-log`, `passive-dns`, `replay`.
+    /// Collector that saw it: `dnsmasq-log`, `syslog`, `adguard`, `passive-dns`, `replay`.
     pub source: String,
 }
 

@@ -15,7 +15,7 @@ pub const PATHS_MAX: usize = 16;
 pub struct Config {
     /// Whether this collector runs.
     pub enabled: bool,
-    /// The log files, each read on a thread of its own.
+    /// The log files, or named pipes, each read on a thread of its own.
     pub paths: Vec<PathBuf>,
     /// The zone of dates in the log: "local", "utc", "+02:00", or a POSIX TZ string.
     pub timezone: ZoneSetting,

@@ -1,7 +1,7 @@
 //! DNS queries and answers from the log file of dnsmasq or Pi-hole.
 //!
-//! In: a file that dnsmasq writes (`log-queries` or better `log-queries=extra`, and
-//! `log-facility=FILE`), Pi-hole's `pihole.log`, or a syslog file that holds such lines.
+//! In: a file or a FIFO that dnsmasq writes (`log-queries` or better `log-queries=extra`, and
+//! `log-facility=FILE`; see [`fifo`] for what speaks against the latter), Pi-hole's `pihole.log`, or a syslog file that holds such lines.
 //! Out: one DNS event per question, devices from DHCP lines, gaps. One thread per file;
 //! memory about 0.5 MB; under 1.5 us per line.
 //!
@@ -17,7 +17,8 @@
 pub mod config;
 mod counted;
 pub mod dhcp;
-mod exchange;
+pub(in crate::collect) mod exchange;
+mod fifo;
 pub mod join;
 mod leader;
 pub mod line;
@@ -43,7 +44,7 @@ use crate::counters::Counters;
 use crate::localtime::Zone;
 use crate::ratelimit::LogLimit;
 use crate::tail::position::Position;
-use crate::tail::{Follower, Step};
+use crate::tail::{Counts as TailCounts, Follower, Step};
 
 use self::counted::Counted;
 
@@ -158,8 +159,12 @@ impl Source {
     }
 
     fn count(&mut self, counters: &Counters) {
+        self.count_with(counters, self.follower.counts());
+    }
+
+    fn count_with(&mut self, counters: &Counters, tail: TailCounts) {
         let counted = self.counted.get_or_insert_with(|| Counted::new(counters));
-        counted.update(self.reader.counts(), self.follower.counts());
+        counted.update(self.reader.counts(), tail);
     }
 
     fn skew_now(&self, context: &Context) -> Option<(Duration, bool)> {
@@ -237,6 +242,9 @@ impl Collector for Source {
         );
         if std::mem::take(&mut self.restore_failed) {
             context.counters.counter("dnsmasq_log.bad_checkpoint").inc();
+        }
+        if fifo::is_fifo(&self.path) {
+            return self.run_fifo(context);
         }
         let mut last_line: Mono = context.clock.mono();
         let mut last_commit = last_line;

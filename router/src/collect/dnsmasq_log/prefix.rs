@@ -14,7 +14,7 @@ use std::time::Duration;
 use agentmon_core::time::{Timestamp, days_from_civil};
 use serde::Deserialize;
 
-use super::tag::{rfc5424, tag};
+use super::tag::{Tagged, rfc5424, tag};
 use crate::localtime::{Civil, Zone, offset_seconds};
 
 /// Who wrote the line.
@@ -35,6 +35,8 @@ pub struct Prefixed<'a> {
     pub time: Timestamp,
     /// The time has fractions of a second, so that differences of it mean something.
     pub fine: bool,
+    /// The machine that wrote it, as it calls itself; empty where that is not said.
+    pub host: &'a [u8],
     /// Who wrote it.
     pub program: Program,
     /// Its process id, 0 where it is not said. TCP queries have processes of their own.
@@ -73,6 +75,15 @@ impl Stamper {
         self.last = last;
     }
 
+    /// `2026-03-23T13:16:49.123456789+01:00` and nothing else.
+    #[must_use]
+    pub fn rfc3339(&self, text: &[u8]) -> Option<Timestamp> {
+        // A date without a zone is no such time.
+        let zoned = text.get(19..)?.iter().any(|b| matches!(b, b'Z' | b'+' | b'-'));
+        let (time, _, rest) = self.iso(text, Timestamp::EPOCH)?;
+        (zoned && rest.is_empty()).then_some(time)
+    }
+
     /// Takes one line apart. `None`: it is empty. `now` is the time of reading.
     pub fn read<'a>(&mut self, line: &'a [u8], now: Timestamp) -> Option<Prefixed<'a>> {
         if line.first() == Some(&b'{') {
@@ -84,23 +95,22 @@ impl Stamper {
             None => self.other_date(line, now),
         };
         let Some((time, fine, rest)) = stamp else {
-            let (program, pid, message) = tag(line, false)?;
-            return Some(self.done(now, false, program, pid, Cow::Borrowed(message)));
+            return Some(self.tagged(now, false, tag(line, false)?));
         };
-        let (program, pid, message) = if five_parts { rfc5424(rest)? } else { tag(rest, true)? };
-        Some(self.done(time, fine, program, pid, Cow::Borrowed(message)))
+        let tagged = if five_parts { rfc5424(rest)? } else { tag(rest, true)? };
+        Some(self.tagged(time, fine, tagged))
     }
 
-    fn done<'a>(
-        &mut self,
-        time: Timestamp,
-        fine: bool,
-        program: Program,
-        pid: u32,
-        message: Cow<'a, [u8]>,
-    ) -> Prefixed<'a> {
+    fn tagged<'a>(&mut self, time: Timestamp, fine: bool, tagged: Tagged<'a>) -> Prefixed<'a> {
         self.last = Some(time);
-        Prefixed { time, fine, program, pid, message }
+        let Tagged { host, program, pid, message } = tagged;
+        Prefixed { time, fine, host, program, pid, message: Cow::Borrowed(message) }
+    }
+
+    /// A message of the resolver that names nobody.
+    fn bare<'a>(&mut self, time: Timestamp, fine: bool, message: Cow<'a, [u8]>) -> Prefixed<'a> {
+        self.last = Some(time);
+        Prefixed { time, fine, host: b"", program: Program::Dnsmasq, pid: 0, message }
     }
 
     /// `May  8 01:57:01 `, in local time and without year.
@@ -122,10 +132,12 @@ impl Stamper {
     /// The rarer dates; true with RFC 5424, whose next fields are host, program, process,
     /// message id and structured data.
     fn other_date<'a>(&mut self, line: &'a [u8], now: Timestamp) -> (Option<Stamp<'a>>, bool) {
-        if let Some(rest) = line.strip_prefix(b"1 ")
-            && let Some(stamp) = self.iso(rest, now)
-        {
-            return (Some(stamp), true);
+        if let Some(rest) = line.strip_prefix(b"1 ") {
+            // A sender without a clock says so with a dash (RFC 5424 section 6.2.3).
+            let unknown = || Some((now, false, rest.strip_prefix(b"- ")?));
+            if let Some(stamp) = self.iso(rest, now).or_else(unknown) {
+                return (Some(stamp), true);
+            }
         }
         (self.iso(line, now).or_else(|| self.logread(line, now)), false)
     }
@@ -181,7 +193,7 @@ impl Stamper {
             message: Cow<'a, str>,
         }
         let Ok(element) = serde_json::from_slice::<Element<'a>>(line) else {
-            return Some(self.done(now, false, Program::Dnsmasq, 0, Cow::Borrowed(line)));
+            return Some(self.bare(now, false, Cow::Borrowed(line)));
         };
         let (time, fine) = match element.timestamp {
             // Microseconds: more than a double holds at this size is noise.
@@ -194,7 +206,7 @@ impl Stamper {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         };
-        Some(self.done(time, fine, Program::Dnsmasq, 0, message))
+        Some(self.bare(time, fine, message))
     }
 }
 

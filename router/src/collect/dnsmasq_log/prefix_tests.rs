@@ -30,6 +30,8 @@ fn shapes() {
     let rfc5424 = "<30>1 2026-03-23T13:16:49.123456+01:00 router dnsmasq 1234 - ";
     c(&format!("{rfc5424}- "), "03-23T12:16:49.123456", 1234);
     c(&format!("{rfc5424}[a b=\"c\"] "), "03-23T12:16:49.123456", 1234);
+    c(&format!("{rfc5424}[a b=\"\\] \\\"\"][c d=\"e\"] "), "03-23T12:16:49.123456", 1234);
+    c("<30>1 - router dnsmasq 7 - - ", "11-23T14:00:00.000000", 7);
     c("2026-03-23T13:16:49.5Z router dnsmasq[9]: ", "03-23T13:16:49.500000", 9);
     c("2026-06-28 08:47:18.378 ", "06-28T08:47:18.378000", 0);
     check(
@@ -42,6 +44,24 @@ fn shapes() {
     check("Mar 23 13:16:49 dnsmasq-tftp: x", "03-23T13:16:49.000000", Other, 0, "x");
     let cron = "router cron[7]: (root) CMD";
     check(&format!("Mar 23 13:16:49 {cron}"), "03-23T13:16:49.000000", Other, 0, cron);
+}
+
+#[test]
+fn hosts() {
+    #[track_caller]
+    fn check(line: &str, host: &str) {
+        let mut stamper = Stamper::new(Zone::utc());
+        let got = stamper.read(line.as_bytes(), NOW).unwrap();
+        assert_eq!(String::from_utf8_lossy(got.host), host);
+    }
+    check("<30>Mar 23 13:16:49 router dnsmasq[1]: x", "router");
+    check("<30>Mar 23 13:16:49 dnsmasq[1]: x", "");
+    check("<30>Mar 23 13:16:49 router cron[1]: x", "router");
+    check("<30>Mar 23 13:16:49 cron[1]: x y: z", "");
+    check("<30>1 2026-03-23T13:16:49Z router dnsmasq 1 - - x", "router");
+    check("<30>1 2026-03-23T13:16:49Z - dnsmasq 1 - - x", "");
+    check("2026-03-23T13:16:49+01:00 router dnsmasq[1]: x", "router");
+    check("dnsmasq: x", "");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::dhcp::Lease;
 use super::exchange::SOURCE;
 use super::join::{JoinCounts, Joiner, Place};
 use super::line::{Message, What};
-use super::prefix::{Program, Stamper};
+use super::prefix::{Prefixed, Program, Stamper};
 use crate::localtime::Zone;
 
 /// After this much silence an answer is complete: its lines are written in one go.
@@ -123,8 +123,16 @@ impl Reader {
     /// One line, without its newline. `now` dates lines that have no date, and tells the
     /// year of those that have no year: for an old file, the time it was last written.
     pub fn line(&mut self, line: &[u8], now: Timestamp, out: &mut Vec<Event>) {
+        match self.stamper.read(line, now) {
+            Some(prefixed) => self.prefixed(&prefixed, out),
+            None => self.counts.lines += 1,
+        }
+    }
+
+    /// One line whose prefix was read elsewhere: its time is the log's time from here on.
+    pub fn prefixed(&mut self, prefixed: &Prefixed<'_>, out: &mut Vec<Event>) {
         self.counts.lines += 1;
-        let Some(prefixed) = self.stamper.read(line, now) else { return };
+        self.stamper.set_last(Some(prefixed.time));
         if prefixed.program == Program::Other {
             self.counts.other_programs += 1;
             return;
@@ -207,7 +215,7 @@ pub(super) fn gap(from: Timestamp, reason: &str, lost: Option<u64>) -> Event {
 
 #[cfg(test)]
 #[path = "reader_tests.rs"]
-pub(super) mod tests;
+pub(in crate::collect) mod tests;
 
 #[cfg(test)]
 #[path = "reader_histories.rs"]

@@ -7,7 +7,7 @@ use agentmon_core::event::{Answer, DnsStatus};
 pub(super) const NOW: Timestamp = Timestamp::from_secs(1_795_442_400);
 
 /// An event in one line.
-pub(in crate::collect::dnsmasq_log) fn show(event: &Event) -> String {
+pub(in crate::collect) fn show(event: &Event) -> String {
     let dns = match &event.body {
         Body::Dns(dns) => dns,
         Body::Device(d) => {

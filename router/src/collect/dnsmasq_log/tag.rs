@@ -2,30 +2,44 @@
 //!
 //! In: what follows the date. Out: the program, its process id, the message. Pure.
 
-use memchr::memmem;
-
 use super::prefix::Program;
+
+/// A message and who wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tagged<'a> {
+    /// The machine; empty where it is not said.
+    pub(super) host: &'a [u8],
+    pub(super) program: Program,
+    pub(super) pid: u32,
+    pub(super) message: &'a [u8],
+}
 
 /// `dnsmasq[1234]: ` or `router dnsmasq-dhcp: ` before the message; without any, all is
 /// message. A program of another name owns its line; such lines exist after a date only.
-pub(super) fn tag(rest: &[u8], dated: bool) -> Option<(Program, u32, &[u8])> {
+pub(super) fn tag(rest: &[u8], dated: bool) -> Option<Tagged<'_>> {
     if rest.is_empty() {
         return None;
     }
+    let tagged = |host, (program, pid, message)| Some(Tagged { host, program, pid, message });
+    let none: &[u8] = b"";
     if let Some(found) = own_tag(rest) {
-        return Some(found);
+        return tagged(none, found);
     }
     let Some(space) = memchr::memchr(b' ', rest) else {
-        return Some((Program::Dnsmasq, 0, rest));
+        return tagged(none, (Program::Dnsmasq, 0, rest));
     };
-    let after_host = rest.get(space + 1..).unwrap_or_default();
+    let (host, after_host) = rest.split_at(space);
+    let after_host = after_host.get(1..).unwrap_or_default();
     if let Some(found) = own_tag(after_host) {
-        return Some(found);
+        return tagged(host, found);
     }
-    if dated && (is_foreign_tag(rest) || is_foreign_tag(after_host)) {
-        return Some((Program::Other, 0, rest));
+    if dated && is_foreign_tag(rest) {
+        return tagged(none, (Program::Other, 0, rest));
     }
-    Some((Program::Dnsmasq, 0, rest))
+    if dated && is_foreign_tag(after_host) {
+        return tagged(host, (Program::Other, 0, rest));
+    }
+    tagged(none, (Program::Dnsmasq, 0, rest))
 }
 
 /// A tag of dnsmasq's own at the begin of `text`.
@@ -72,14 +86,10 @@ fn is_foreign_tag(text: &[u8]) -> bool {
 }
 
 /// `router dnsmasq 1234 - - message`, or structured data in brackets for the last `-`.
-pub(super) fn rfc5424(rest: &[u8]) -> Option<(Program, u32, &[u8])> {
+pub(super) fn rfc5424(rest: &[u8]) -> Option<Tagged<'_>> {
     let mut parts = rest.splitn(5, |b| *b == b' ');
-    let (_host, app, pid, _id) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let rest = parts.next()?;
-    let message = match rest.strip_prefix(b"-") {
-        Some(after) => after,
-        None => rest.get(memmem::find(rest, b"] ")? + 1..)?,
-    };
+    let (host, app, pid, _id) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let message = after_structured_data(parts.next()?)?;
     let message = message.strip_prefix(b" ").unwrap_or(message);
     // A byte order mark says that the text is UTF-8 (RFC 5424 section 6.4).
     let message = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
@@ -88,7 +98,31 @@ pub(super) fn rfc5424(rest: &[u8]) -> Option<(Program, u32, &[u8])> {
         b"dnsmasq-dhcp" => Program::Dhcp,
         _ => Program::Other,
     };
-    Some((program, number(pid), message))
+    let host = if host == b"-" { b"" } else { host };
+    Some(Tagged { host, program, pid: number(pid), message })
+}
+
+/// `-`, or elements `[id name="value"]` one behind the other. Inside the quotes a backslash
+/// takes the meaning off `"`, `\` and `]` (RFC 5424 section 6.3.3).
+fn after_structured_data(rest: &[u8]) -> Option<&[u8]> {
+    if let Some(after) = rest.strip_prefix(b"-") {
+        return Some(after);
+    }
+    let mut rest = rest.strip_prefix(b"[")?;
+    let mut quoted = false;
+    loop {
+        let (&byte, after) = rest.split_first()?;
+        rest = after;
+        match byte {
+            b'\\' if quoted => rest = rest.split_first()?.1,
+            b'"' => quoted = !quoted,
+            b']' if !quoted => match rest.strip_prefix(b"[") {
+                Some(next) => rest = next,
+                None => return Some(rest),
+            },
+            _ => {}
+        }
+    }
 }
 
 fn number(digits: &[u8]) -> u32 {

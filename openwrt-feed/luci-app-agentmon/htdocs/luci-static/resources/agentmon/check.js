@@ -14,6 +14,8 @@ const SIZE = /^([0-9]{1,15}) *([kmg]?)(i?b)?$/;
 
 const DOMAIN = /^(?=.{1,253}\.?$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?$/i;
 const SERVICE = /^([0-9]{1,5})\/(tcp|udp)$/;
+/* An address and a port; IPv6 in brackets. */
+const ENDPOINT = /^(((0|[1-9][0-9]{0,2})\.){3}(0|[1-9][0-9]{0,2})|\[[0-9a-fA-F:.]{2,45}\]):([1-9][0-9]{0,4})$/;
 const NAME = /^[A-Za-z0-9._-]{1,64}$/;
 const HUB = /^https:\/\/[A-Za-z0-9.:\[\]-]{1,300}$/;
 /* Absolute, and of a file: no control characters, not / itself, not the folder above. */
@@ -118,6 +120,12 @@ return baseclass.extend({
 			const match = SERVICE.exec(value);
 			return match != null && +match[1] >= 1 && +match[1] <= 65535;
 		}, _('a port and protocol like 123/udp'));
+	},
+
+	endpoint() {
+		/* What has the form is an address where the browser takes it for one. */
+		return validator((value) => ENDPOINT.test(value) && URL.canParse('http://' + value),
+			_('an address and a port like 0.0.0.0:5514 or [::]:5514'));
 	},
 
 	timezone() {

@@ -171,6 +171,26 @@ return baseclass.extend({
 			value(s, 'timezone', _('Time zone of the log'), _('local, utc, +02:00 or a POSIX time zone.'), 'local', check.timezone()),
 			flag(s, 'from_start', _('Read what is there already'), _('At the very first start.'), '0'));
 
+		s = section(map, 'adguard', 'collector', _('Collector: AdGuard Home'), _('Its query log. Set size_memory in its configuration to 1, or what it says comes late.'));
+		flag(s, 'enabled', _('Switched on'), '', '0');
+		only(value(s, 'path', _('File'), '', '/var/lib/adguardhome/data/querylog.json', check.path()),
+			flag(s, 'from_start', _('Read what is there already'), _('At the very first start.'), '0'));
+
+		s = section(map, 'syslog', 'collector', _('Collector: syslog'), _('What other machines with dnsmasq or Pi-hole send of their logs.'));
+		flag(s, 'enabled', _('Switched on'), '', '0');
+		only(values(s, 'udp', _('Datagrams on'), _('Address and port, like 0.0.0.0:5514.'), check.endpoint()),
+			values(s, 'tcp', _('Connections on'), _('Address and port, like 0.0.0.0:5514.'), check.endpoint()),
+			values(s, 'tls', _('TLS connections on'), _('Address and port, like 0.0.0.0:5514.'), check.endpoint()),
+			value(s, 'tls_cert', _('Certificate'), _('For TLS: the chain, as PEM.'), '', check.path()),
+			value(s, 'tls_key', _('Key of the certificate'), '', '', check.path()),
+			value(s, 'tls_client_ca', _('CA of the senders'), _('Where given, senders must show a certificate of it.'), '', check.path()),
+			values(s, 'allow', _('Who may send'), _('What others send is thrown away.'), 'or(ipaddr, cidr)'),
+			value(s, 'timezone', _('Time zone of the log'), _('local, utc, +02:00 or a POSIX time zone.'), 'local', check.timezone()),
+			value(s, 'rate', _('Messages a second'), _('Most of one sender.'), '5000', check.whole(1, 1000000)),
+			value(s, 'connections_max', _('Connections at a time'), '', '64', check.whole(1, 1024)),
+			value(s, 'lag', _('Late from'), _('Messages that come so late are told.'), '5m', check.duration('1s', '7d')),
+			value(s, 'silence', _('Silent from'), _('A sender that is silent for so long is told; 0 means never.'), '10m', check.durationOrNever('1s', '7d')));
+
 		s = section(map, 'leases', 'collector', _('Collector: names of devices'), _('From DHCP leases.'));
 		flag(s, 'enabled', _('Switched on'), '', '1');
 		only(values(s, 'path', _('Lease files'), _('Files that do not exist are left alone.'), check.path()));

@@ -15,7 +15,8 @@
 const SECTIONS = {
 	main: 'agentmon', ring: 'ring', hub: 'hub',
 	conntrack: 'collector', firewall: 'collector', passive_dns: 'collector',
-	dnsmasq_log: 'collector', leases: 'collector', neighbours: 'collector',
+	dnsmasq_log: 'collector', adguard: 'collector', syslog: 'collector',
+	leases: 'collector', neighbours: 'collector',
 	blocklist: 'detector', dga: 'detector', direct_ip: 'detector', rejects: 'detector'
 };
 
