@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use agentmon_router::collect::syslog::IpNet;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::print::Format;
@@ -433,6 +434,12 @@ pub(crate) struct UpArgs {
     /// A log of Pi-hole or dnsmasq to follow [default: those at the usual places]
     #[arg(long, value_name = "FILE")]
     pub(crate) pihole_log: Vec<PathBuf>,
+    /// Take the syslog of other resolvers here, by UDP and TCP: 0.0.0.0:5514
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "syslog_from")]
+    pub(crate) syslog: Vec<SocketAddr>,
+    /// Who may send it: 192.168.1.1/32 is one machine
+    #[arg(long, value_name = "NETWORK", requires = "syslog")]
+    pub(crate) syslog_from: Vec<IpNet>,
     /// Switch on what the kernel must be told first: byte counts, an own nftables table for
     /// stopped packets and DNS (needs root; the table goes with `nft delete table inet agentmon`)
     #[arg(long)]
@@ -447,6 +454,8 @@ impl UpArgs {
             data: absolute(&data),
             listen: self.listen,
             logs: self.pihole_log.iter().map(absolute).collect(),
+            syslog: self.syslog.clone(),
+            syslog_from: self.syslog_from.clone(),
             demo: self.demo.then_some(self.demo_seed),
             exit_after_demo: self.exit_after_demo,
             kernel_setup: self.kernel_setup,

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agentmon_core::time::{Clock, SystemClock};
+use agentmon_router::collect::syslog::IpNet;
 use agentmon_router::join::{self, Join};
 use agentmon_router::logging;
 use agentmon_router::status::CollectorStatus;
@@ -52,6 +53,10 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Logs to follow besides those at the usual places.
     pub logs: Vec<PathBuf>,
+    /// Where to take syslog, by datagram and TCP.
+    pub syslog: Vec<SocketAddr>,
+    /// Who may send it.
+    pub syslog_from: Vec<IpNet>,
     /// Play the made-up day.
     pub demo: Option<u64>,
     /// End when the made-up day is loaded.
@@ -91,7 +96,12 @@ fn with_hub(
 ) -> anyhow::Result<()> {
     let state_dir = options.data.join("router");
     let replay = day.as_ref().filter(|d| !d.is_loaded()).map(DemoDay::files);
-    let wishes = Wishes { logs: options.logs.clone(), replay };
+    let wishes = Wishes {
+        logs: options.logs.clone(),
+        syslog: options.syslog.clone(),
+        syslog_from: options.syslog_from.clone(),
+        replay,
+    };
     let (config, lacks) = sources::configure(&state_dir, &wishes, machine);
     enroll(&state_dir, hub)?;
     let mut feed = Feed::new(hub)?;

@@ -5,8 +5,10 @@
 //! that. Reads a few small files; changes nothing.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use agentmon_router::collect::syslog::IpNet;
 use agentmon_router::config::{CollectConfig, Config};
 use agentmon_router::kernel::Check;
 use agentmon_router::kernel::probe::{Groups, probe};
@@ -29,6 +31,10 @@ const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 pub struct Wishes {
     /// Logs named on the command line; they must be there.
     pub logs: Vec<PathBuf>,
+    /// Where to take syslog, by datagram and TCP.
+    pub syslog: Vec<SocketAddr>,
+    /// Who may send it, besides this machine.
+    pub syslog_from: Vec<IpNet>,
     /// A recorded day to play: the file, and its block list.
     pub replay: Option<(PathBuf, PathBuf)>,
 }
@@ -71,7 +77,7 @@ pub fn configure(state_dir: &Path, wishes: &Wishes, machine: &Machine) -> (Confi
     }
     let logs = if wishes.logs.is_empty() { &machine.logs } else { &wishes.logs };
     collect.dnsmasq_log.enabled = !logs.is_empty();
-    if logs.is_empty() {
+    if logs.is_empty() && wishes.syslog.is_empty() {
         lacks.push(Lack {
             what: "the resolver's log",
             mend: "no log of Pi-hole or dnsmasq at the usual places: name it with --pihole-log \
@@ -79,8 +85,16 @@ pub fn configure(state_dir: &Path, wishes: &Wishes, machine: &Machine) -> (Confi
                 .to_owned(),
             kernel: false,
         });
-    } else {
+    }
+    if !logs.is_empty() {
         collect.dnsmasq_log.paths.clone_from(logs);
+    }
+    if !wishes.syslog.is_empty() {
+        let syslog = &mut collect.syslog;
+        syslog.enabled = true;
+        syslog.udp.clone_from(&wishes.syslog);
+        syslog.tcp.clone_from(&wishes.syslog);
+        syslog.allow.extend(&wishes.syslog_from);
     }
     if let Some((day, list)) = &wishes.replay {
         collect.replay.enabled = true;
@@ -177,12 +191,32 @@ mod tests {
     }
 
     #[test]
+    fn syslog_is_taken_where_asked_for_and_from_whom() {
+        let machine = Machine { net_admin: true, ..Machine::default() };
+        let wishes = Wishes {
+            syslog: vec!["192.0.2.1:5514".parse().unwrap()],
+            syslog_from: vec!["192.0.2.0/24".parse().unwrap()],
+            ..Wishes::default()
+        };
+        let (config, lacks) = configure(Path::new("/d"), &wishes, &machine);
+        config.validate().unwrap();
+        let syslog = &config.collect.syslog;
+        assert!(syslog.enabled && !config.collect.dnsmasq_log.enabled && lacks.is_empty());
+        assert_eq!((&syslog.udp, &syslog.tcp), (&wishes.syslog, &wishes.syslog));
+        assert!(syslog.allows([192, 0, 2, 7].into()) && syslog.allows([127, 0, 0, 1].into()));
+        assert!(!syslog.allows([192, 0, 3, 7].into()));
+        let (config, _) = configure(Path::new("/d"), &Wishes::default(), &machine);
+        assert!(!config.collect.syslog.enabled, "nobody listens unasked");
+    }
+
+    #[test]
     fn what_was_named_is_read_and_nothing_else() {
         let logs = vec!["/var/log/dnsmasq.log".into()];
         let machine = Machine { net_admin: true, logs, ..Machine::default() };
         let wishes = Wishes {
             logs: vec!["/tmp/mine.log".into()],
             replay: Some(("/d/day.ndjson".into(), "/d/list".into())),
+            ..Wishes::default()
         };
         let (config, lacks) = configure(Path::new("/d"), &wishes, &machine);
         config.validate().unwrap();
