@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use super::Stage;
 
 const SAVE: &str = ".cbi-button-save";
+/// Options of which the installed file shows an example, since they have no default.
+const WITHOUT_DEFAULT: [&str; 6] = ["url", "name", "join", "tls_cert", "tls_key", "tls_client_ca"];
 
 fn field(section: &str, option: &str) -> String {
     format!("#cbi-agentmon-{section}-{option}")
@@ -61,7 +63,7 @@ fn every_setting_has_a_field_with_its_default() {
             Some("checkbox") => {
                 assert_eq!(shown["checked"], json!(value == "1"), "{section}.{option}")
             }
-            Some("text") if !list && !["url", "name", "join"].contains(&option.as_str()) => {
+            Some("text") if !list && !WITHOUT_DEFAULT.contains(&option.as_str()) => {
                 let advice = "change its default in resources/agentmon/fields.js";
                 assert_eq!(shown["placeholder"], json!(value), "{section}.{option}: {advice}");
             }
