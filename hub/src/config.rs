@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use agentmon_router::collect::syslog;
 use agentmon_router::logging;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct Config {
     pub server: Server,
     /// The database.
     pub store: Store,
+    /// Syslog that this machine takes in itself, as a router would.
+    pub syslog: syslog::Config,
     /// What is logged and how.
     pub log: logging::Config,
 }
@@ -141,6 +144,7 @@ impl Config {
         for name in &server.names {
             tls::check_name(name).map_err(|e| ("server.names".to_owned(), e.to_string()))?;
         }
+        self.syslog.validate().map_err(|(key, wanted)| (format!("syslog.{key}"), wanted))?;
         self.log.validate().map_err(|(key, allowed)| (format!("log.{key}"), allowed))
     }
 
@@ -166,6 +170,9 @@ impl Config {
         }
         if self.store != old.store {
             return Err("store");
+        }
+        if self.syslog != old.syslog {
+            return Err("syslog");
         }
         if self.log.format != old.log.format {
             return Err("log.format");
@@ -260,6 +267,8 @@ mod tests {
         );
         refused("# x\n[store]\nmemory_mib = 5\n", &["hub.toml:3", "store.memory_mib", "128"]);
         refused("[server]\nnames = ['a b']\n", &["hub.toml:2", "server.names", "a b"]);
+        refused("[syslog]\nallow = ['x']\n", &["hub.toml:2", "invalid IP"]);
+        refused("[syslog]\nenabled = true\nudp = []\n", &["hub.toml:3", "syslog.udp"]);
         refused("[log]\nlevel = 'loud'\n", &["hub.toml:2", "log.level", "debug"]);
         refused("[log]\nformat = 'xml'\n", &["hub.toml:2", "xml", "json"]);
         refused("nonsense", &["hub.toml:1"]);
@@ -273,6 +282,8 @@ mod tests {
         new.server.names = vec!["hub.example".into()];
         new.log.level = "debug".into();
         assert_eq!(new.check_reload(&old), Ok(()));
+        new.syslog.enabled = true;
+        assert_eq!(new.check_reload(&old), Err("syslog"));
         new.server.listen = "127.0.0.1:1".parse().unwrap();
         assert_eq!(new.check_reload(&old), Err("server.listen"));
     }

@@ -19,6 +19,7 @@ pub mod enroll;
 pub mod import;
 pub mod ingest;
 pub mod listener;
+mod receive;
 mod running;
 pub mod serve;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! (whose lock makes this the only hub), certificates, port, control socket; at the stop:
 //! no new requests, those in work finished, the queue written, the log folded in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use agentmon_core::time::Clock;
 use agentmon_router::counters::Counters;
 use agentmon_router::logging::LogHandle;
+use agentmon_router::supervisor::RouterHandle;
 use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -177,6 +178,14 @@ impl Hub {
         line.context("the hub made no join line")
     }
 
+    /// As [`Hub::enroll`], for a sensor on this machine.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn enroll_local(&self, name: &str) -> anyhow::Result<String> {
+        self.enroll(name, Some(&from_here(self.address).to_string()))
+    }
+
     /// Reads the configuration file again; a bad one is refused and the old stays.
     ///
     /// # Errors
@@ -236,7 +245,9 @@ pub fn run(
     ready: impl FnOnce(&Hub),
 ) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
+    let (syslog, data) = (config.syslog.clone(), place.data_dir.clone());
     let hub = Hub::start(config, place, clock, log)?;
+    let receiver = crate::receive::start(&syslog, &data, &hub)?;
     ready(&hub);
     let waited = hub.runtime.as_ref().context("the hub has stopped")?.0.block_on(async {
         let mut hangup = signal(SignalKind::hangup())?;
@@ -258,8 +269,20 @@ pub fn run(
         }
     });
     tracing::info!("stopping");
+    // First, so that what it has taken still reaches the store.
+    receiver.into_iter().for_each(RouterHandle::stop);
     let stopped = hub.stop();
     waited.and(stopped)
+}
+
+/// The address by which this machine reaches what listens on `listen`.
+fn from_here(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 async fn renew(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
@@ -273,5 +296,22 @@ async fn renew(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
         if let Ok(Err(error)) = renewed {
             tracing::error!("the server certificate could not be renewed: {error:#}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_to_listen_on_is_not_one_to_connect_to() {
+        #[track_caller]
+        fn check(listen: &str, expected: &str) {
+            assert_eq!(from_here(listen.parse().unwrap()).to_string(), expected);
+        }
+        check("0.0.0.0:8787", "127.0.0.1:8787");
+        check("[::]:8787", "[::1]:8787");
+        check("127.0.0.1:1", "127.0.0.1:1");
+        check("192.0.2.7:1", "192.0.2.7:1");
     }
 }

@@ -1,7 +1,7 @@
 //! The hub's side of `agentmon up`: the very hub of `agentmon serve` with embedded
 //! defaults, and the wish to stop (Ctrl-C, SIGTERM), which waits for no one's turn.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl LocalHub {
 
     /// A fresh join line for this machine's own sensor; an earlier one is void.
     pub(super) fn enroll(&self, sensor: &str) -> anyhow::Result<String> {
-        self.hub.enroll(sensor, Some(&from_here(self.address()).to_string()))
+        self.hub.enroll_local(sensor)
     }
 
     /// Asks without a socket.
@@ -66,16 +66,6 @@ impl LocalHub {
     pub(super) fn stop(self) -> anyhow::Result<()> {
         self.hub.stop()
     }
-}
-
-/// The address by which this machine reaches what listens on `listen`.
-fn from_here(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }
 
 /// From now on Ctrl-C, SIGTERM and SIGHUP ask for an orderly end; a second one ends at once.
@@ -108,21 +98,4 @@ fn watch_signals(stop: Stop) -> anyhow::Result<()> {
     };
     std::thread::Builder::new().name("signals".into()).spawn(body).context("signal watch")?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_to_listen_on_is_not_one_to_connect_to() {
-        #[track_caller]
-        fn check(listen: &str, expected: &str) {
-            assert_eq!(from_here(listen.parse().unwrap()).to_string(), expected);
-        }
-        check("0.0.0.0:8787", "127.0.0.1:8787");
-        check("[::]:8787", "[::1]:8787");
-        check("127.0.0.1:1", "127.0.0.1:1");
-        check("192.0.2.7:1", "192.0.2.7:1");
-    }
 }

@@ -89,6 +89,8 @@ impl Alert {
             "dga" => "Name that looks generated",
             "direct-ip" => "Connection without a name",
             "firewall" => "Stopped by the firewall",
+            "log-late" => "A log comes late",
+            "log-silent" => "A log fell silent",
             other => other,
         };
         format!("{what}: {}", self.subject)

@@ -21,7 +21,7 @@ const RATE_MAX: u32 = 1_000_000;
 const SECONDS_MAX: u64 = 7 * 86_400;
 
 /// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Whether this collector runs.
@@ -48,9 +48,11 @@ pub struct Config {
     pub messages_per_second: u32,
     /// Most connections at a time (1 to 1024), a quarter of them from one source.
     pub connections_max: usize,
-    /// Messages that arrive so many seconds late, or are dated as far ahead, are told.
+    /// Messages that arrive so many seconds late, or are dated as far ahead, are told; when
+    /// it lasts for a minute, as a finding.
     pub lag_seconds: u64,
-    /// A source that was heard and is silent for so many seconds is told; 0: never.
+    /// A source that was heard, or is allowed by its own address (as "192.168.1.1/32"), and
+    /// is silent for so many seconds is told; 0: never.
     pub silence_seconds: u64,
 }
 
@@ -74,7 +76,7 @@ impl Default for Config {
             messages_per_second: 5_000,
             connections_max: 64,
             lag_seconds: 300,
-            silence_seconds: 600,
+            silence_seconds: 1_800,
         }
     }
 }
@@ -85,6 +87,12 @@ impl Config {
     pub fn allows(&self, ip: IpAddr) -> bool {
         let ip = unmap(ip);
         self.allow.iter().any(|net| net.contains(&ip))
+    }
+
+    /// Who is named by its own address, this machine aside: its silence means something.
+    pub fn expected(&self) -> impl Iterator<Item = IpAddr> {
+        let one = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
+        self.allow.iter().filter(one).map(IpNet::addr).filter(|ip| !ip.is_loopback())
     }
 
     /// Most connections from one source.

@@ -2,13 +2,14 @@
 //!
 //! In: syslog (RFC 5424, RFC 3164) by UDP (RFC 5426), TCP (RFC 6587, octet counting and
 //! newlines) and TLS (RFC 5425), as dnsmasq, Pi-hole, OpenWrt's logd and relays send it.
-//! Out: one DNS event per question, devices from DHCP lines, gaps. One thread for all
+//! Out: one DNS event per question, devices from DHCP lines, gaps, findings about senders that
+//! fell silent or come late. One thread for all
 //! sockets; memory below 1 MB with one sender, by its bounds at most 15 MB (64 readers full
 //! of open questions, 64 connections inside TLS).
 //!
 //! The data path: [`listen`] (sockets, who may send) -> [`frame`] (whole messages) ->
-//! [`sources`] (rates, lateness, silence) -> [`hosts`] (one of the log collector's readers
-//! for each machine).
+//! [`sources`] (rates, lateness, silence; [`alarm`]) -> [`hosts`] (one of the log collector's
+//! readers for each machine).
 //!
 //! Invariants:
 //! - every message is counted: read, not DNS, or dropped with a reason (`drop.syslog.*`);
@@ -16,6 +17,7 @@
 //!   lost here; datagrams that came too fast are told as a gap;
 //! - no sender can take the place, the rate or the memory of others.
 
+pub mod alarm;
 pub mod config;
 mod connection;
 mod counted;

@@ -1,11 +1,13 @@
 //! Who sends, how much each may, how late it is, and whether it fell silent.
 //!
-//! In: an address, times, one message at a time. Out: whether to take it; gap events. Pure;
-//! the collector's thread; at most [`SOURCES_MAX`] sources of about 300 bytes, of which the
-//! one silent longest gives way.
+//! In: an address, times, one message at a time. Out: whether to take it; gaps, and findings
+//! (see [`alarm`](super::alarm)). Pure; the collector's thread; at most [`SOURCES_MAX`]
+//! sources of about 300 bytes, of which the one silent longest gives way.
 //!
 //! Invariants: a source gets its rate and a burst of twice that, whatever others send; each
-//! silence and each spell of lateness is told once.
+//! silence and each spell of lateness is told once. Who is allowed by its own address is
+//! expected to send, and told when it never does; who came in by a whole network is known
+//! from its first message on.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,8 +17,8 @@ use agentmon_core::Event;
 use agentmon_core::event::{Body, Gap};
 use agentmon_core::time::{Mono, Timestamp};
 
-use super::SOURCE;
 use super::config::Config;
+use super::{SOURCE, alarm};
 use crate::collect::dnsmasq_log::prefix::Stamper;
 use crate::localtime::Zone;
 
@@ -27,6 +29,9 @@ const BURST_SECONDS: i64 = 2;
 const SECOND_NS: i64 = 1_000_000_000;
 /// Being late is told again after this long.
 const LATE_EVERY: Duration = Duration::from_secs(600);
+/// Lateness is worth a finding when it lasts: a relay that hands over what it kept while its
+/// line was cut is through with that sooner.
+const LATE_LASTS: Duration = Duration::from_secs(60);
 
 /// Wall and monotonic time of one look.
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +53,20 @@ pub(super) struct Source {
     /// How far the last message was dated from now, and whether ahead.
     lag: (Duration, bool),
     late_told: Option<Mono>,
+    /// Since when every message was late, and whether that was found already.
+    late_since: Option<Mono>,
+    late_found: bool,
     silent: bool,
+    /// Named by its own address: since when something is expected of it.
+    expected: Option<Now>,
 }
 
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Sources {
     map: HashMap<IpAddr, Source>,
+    /// Who must send, until [`Sources::idle`] is asked first.
+    expected: Vec<IpAddr>,
     zone: Zone,
     /// What one message costs of a source's credit.
     cost: i64,
@@ -67,6 +79,7 @@ impl Sources {
         let silence = Duration::from_secs(config.silence_seconds);
         Self {
             map: HashMap::new(),
+            expected: config.expected().take(SOURCES_MAX / 2).collect(),
             zone,
             cost: SECOND_NS / i64::from(config.messages_per_second.max(1)),
             lag_most: Duration::from_secs(config.lag_seconds),
@@ -77,7 +90,8 @@ impl Sources {
     /// The source; a new one takes the place of the one silent longest.
     pub(super) fn of(&mut self, ip: IpAddr, now: Mono) -> &mut Source {
         if !self.map.contains_key(&ip) && self.map.len() >= SOURCES_MAX {
-            let oldest = self.map.iter().min_by_key(|(_, s)| s.heard.map(|at| at.mono));
+            let age = |s: &Source| (s.expected.is_some(), s.heard.map(|at| at.mono));
+            let oldest = self.map.iter().min_by_key(|(_, s)| age(s));
             if let Some(oldest) = oldest.map(|(ip, _)| *ip) {
                 self.map.remove(&oldest);
             }
@@ -90,7 +104,10 @@ impl Sources {
             heard: None,
             lag: (Duration::ZERO, false),
             late_told: None,
+            late_since: None,
+            late_found: false,
             silent: false,
+            expected: None,
         });
         let gained = i64::try_from(now.since(source.filled).as_nanos()).unwrap_or(i64::MAX);
         source.credit = source.credit.saturating_add(gained).min(BURST_SECONDS * SECOND_NS);
@@ -142,7 +159,16 @@ impl Sources {
         let late = source.lag.0 > lag_most;
         if !late {
             source.late_told = None;
-        } else if source.late_told.is_none_or(|told| now.mono.since(told) >= LATE_EVERY) {
+            source.late_since = None;
+            source.late_found = false;
+            return false;
+        }
+        let since = *source.late_since.get_or_insert(now.mono);
+        if !source.late_found && now.mono.since(since) >= LATE_LASTS {
+            source.late_found = true;
+            out.push(alarm::late(now.wall, ip, source.lag, lag_most));
+        }
+        if source.late_told.is_none_or(|told| now.mono.since(told) >= LATE_EVERY) {
             source.late_told = Some(now.mono);
             let (from, reason) =
                 if source.lag.1 { (now.wall, "clock-ahead") } else { (time, "late") };
@@ -155,11 +181,16 @@ impl Sources {
     /// Time went on: who fell silent?
     pub(super) fn idle(&mut self, now: Now, out: &mut Vec<Event>) {
         let Some(silence) = self.silence else { return };
-        for source in self.map.values_mut().filter(|source| !source.silent) {
-            let Some(last) = source.heard else { continue };
-            if now.mono.since(last.mono) >= silence {
+        for ip in std::mem::take(&mut self.expected) {
+            self.of(ip, now.mono).expected = Some(now);
+        }
+        for (ip, source) in self.map.iter_mut().filter(|(_, source)| !source.silent) {
+            let Some(last) = source.heard.or(source.expected) else { continue };
+            let lasts = now.mono.since(last.mono);
+            if lasts >= silence {
                 source.silent = true;
                 out.push(gap(now.wall, last.wall, "silent", None));
+                out.push(alarm::silent(now.wall, *ip, lasts, source.heard.map(|at| at.wall)));
             }
         }
     }
@@ -169,8 +200,9 @@ impl Sources {
         let heard = self.map.values().filter(|source| source.heard.is_some()).count();
         let silent = self.map.iter().filter(|(_, source)| source.silent);
         let silent = silent.map(|(ip, s)| {
-            let seconds = s.heard.map_or(0, |last| now.since(last.mono).as_secs());
-            format!("{ip} is silent for {} min: is its log still sent here?", seconds / 60)
+            let last = s.heard.or(s.expected);
+            let minutes = last.map_or(0, |last| now.since(last.mono).as_secs()) / 60;
+            format!("{ip} is silent for {minutes} min: is its log still sent here?")
         });
         let late = self.map.iter().filter(|(_, s)| s.lag.0 > self.lag_most).map(|(ip, s)| {
             let (minutes, side) = (s.lag.0.as_secs() / 60, if s.lag.1 { "ahead" } else { "late" });
@@ -186,90 +218,5 @@ fn gap(time: Timestamp, from: Timestamp, reason: &str, lost: Option<u64>) -> Eve
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sources(per_second: u32) -> Sources {
-        let config = Config { messages_per_second: per_second, ..Config::default() };
-        Sources::new(&config, Zone::utc())
-    }
-
-    fn ip(n: u32) -> IpAddr {
-        IpAddr::from(n.to_be_bytes())
-    }
-
-    fn at(second: u64) -> Now {
-        let wall = Timestamp::from_secs(1_795_442_400).plus(Duration::from_secs(second));
-        Now { wall, mono: Mono::from_nanos((second + 1) * 1_000_000_000) }
-    }
-
-    #[test]
-    fn each_source_has_its_own_rate() {
-        let mut sources = sources(10);
-        let mut taken =
-            |who, second| (0..100).filter(|_| sources.take(ip(who), at(second).mono)).count();
-        assert_eq!(taken(1, 0), 20, "a burst");
-        assert_eq!(taken(1, 0), 0);
-        assert_eq!(taken(2, 0), 20, "another has its own");
-        assert_eq!(taken(1, 1), 10, "a second's worth");
-        assert_eq!(taken(1, 1_000), 20, "no more than a burst is saved up");
-    }
-
-    #[test]
-    fn connections_read_on_credit_and_then_wait() {
-        let mut sources = sources(10);
-        for _ in 0..30 {
-            sources.pay(ip(1), at(0).mono);
-        }
-        assert!(!sources.may_read(ip(1), at(1).mono));
-        assert!(sources.may_read(ip(1), at(2).mono));
-    }
-
-    #[test]
-    fn sources_are_bounded_and_the_oldest_goes() {
-        let mut sources = sources(1);
-        let mut out = Vec::new();
-        for n in 0..SOURCES_MAX as u32 + 50 {
-            sources.heard(ip(n), at(u64::from(n)).wall, at(u64::from(n)), &mut out);
-        }
-        assert_eq!(sources.map.len(), SOURCES_MAX);
-        assert!(!sources.map.contains_key(&ip(49)) && sources.map.contains_key(&ip(50)));
-        assert!(out.is_empty());
-    }
-
-    fn reasons(out: &[Event]) -> Vec<(i64, String)> {
-        let gap = |event: &Event| match &event.body {
-            Body::Gap(gap) => (event.time.since(gap.from).as_secs() as i64, gap.reason.clone()),
-            other => panic!("{other:?}"),
-        };
-        out.iter().map(gap).collect()
-    }
-
-    #[test]
-    fn a_silence_is_told_when_it_begins_and_when_it_ends() {
-        let (mut sources, mut out) = (sources(1), Vec::new());
-        sources.heard(ip(1), at(0).wall, at(0), &mut out);
-        for second in [100, 599, 600, 700, 800] {
-            sources.idle(at(second), &mut out);
-        }
-        assert_eq!(reasons(&out), [(600, "silent".to_owned())]);
-        assert!(sources.state(at(900).mono).1.unwrap().contains("silent for 15 min"));
-        sources.heard(ip(1), at(1_000).wall, at(1_000), &mut out);
-        assert_eq!(reasons(&out)[1..], [(1_000, "silent".to_owned())]);
-        assert_eq!(sources.state(at(1_000).mono), (1, None));
-    }
-
-    #[test]
-    fn lateness_is_told_once_in_a_while() {
-        let (mut sources, mut out) = (sources(1), Vec::new());
-        assert!(!sources.heard(ip(1), at(0).wall, at(300), &mut out));
-        assert!(sources.heard(ip(1), at(0).wall, at(301), &mut out));
-        assert!(sources.heard(ip(1), at(0).wall, at(400), &mut out));
-        assert_eq!(reasons(&out), [(301, "late".to_owned())]);
-        assert!(sources.state(at(400).mono).1.unwrap().contains("6 min late"));
-        assert!(sources.heard(ip(1), at(9_000).wall, at(1_000), &mut out));
-        assert_eq!(reasons(&out)[1..], [(0, "clock-ahead".to_owned())]);
-        assert!(!sources.heard(ip(1), at(1_000).wall, at(1_000), &mut out));
-        assert_eq!(sources.state(at(1_000).mono), (1, None));
-    }
-}
+#[path = "sources_tests.rs"]
+mod tests;

@@ -268,15 +268,21 @@ fn a_silence_is_told_and_the_end_of_it() {
     let running = Running::start(|_| {});
     running.datagram(line("a.example").as_bytes());
     running.until_counted("syslog.queries", 1);
-    running.clock.advance(Duration::from_secs(601));
+    running.clock.advance(Duration::from_secs(1_801));
     running.until("it is said", || running.context.state.get().contains("127.0.0.1 is silent"));
-    let back = line("b.example").replace("14:00:00", "14:10:01");
+    let back = line("b.example").replace("14:00:00", "14:30:01");
     running.datagram(back.as_bytes());
     running.until_counted("syslog.queries", 2);
     running.clock.advance(Duration::from_secs(2));
     running.until("it is well again", || running.context.state.get().starts_with("ok: "));
     let events = running.end();
     assert_eq!(gaps(&events), [("silent".to_owned(), None), ("silent".to_owned(), None)]);
+    let found = events.iter().filter_map(|event| match &event.body {
+        Body::Finding(f) => Some((f.rule.as_str(), f.client.map(|ip| ip.to_string()))),
+        _ => None,
+    });
+    let expected = (alarm::SILENT, Some("127.0.0.1".to_owned()));
+    assert_eq!(found.collect::<Vec<_>>(), [expected], "once, and not when it ends");
 }
 
 /// A CA, and a certificate of it for `name` with its key, as PEM.

@@ -189,7 +189,7 @@ return baseclass.extend({
 			value(s, 'rate', _('Messages a second'), _('Most of one sender.'), '5000', check.whole(1, 1000000)),
 			value(s, 'connections_max', _('Connections at a time'), '', '64', check.whole(1, 1024)),
 			value(s, 'lag', _('Late from'), _('Messages that come so late are told.'), '5m', check.duration('1s', '7d')),
-			value(s, 'silence', _('Silent from'), _('A sender that is silent for so long is told; 0 means never.'), '10m', check.durationOrNever('1s', '7d')));
+			value(s, 'silence', _('Silent from'), _('A sender that is silent for so long is told; 0 means never.'), '30m', check.durationOrNever('1s', '7d')));
 
 		s = section(map, 'leases', 'collector', _('Collector: names of devices'), _('From DHCP leases.'));
 		flag(s, 'enabled', _('Switched on'), '', '1');
