@@ -17,6 +17,7 @@ use toml::de::{DeTable, DeValue};
 use crate::collect::{
     adguard, conntrack, dnsmasq_log, firewall, leases, neighbours, passive_dns, replay, syslog,
 };
+use crate::pipeline::naming;
 use crate::{enforce, forward, logging, ring, status, ubus};
 
 /// Where the file is looked for.
@@ -44,6 +45,8 @@ pub struct Config {
     pub tier0: Tier0Config,
     /// Dropping DNS questions for listed names.
     pub enforce: enforce::Config,
+    /// Names of devices.
+    pub devices: naming::Config,
     /// The sources of events.
     pub collect: CollectConfig,
 }
@@ -59,6 +62,7 @@ impl Default for Config {
             ubus: ubus::Config::default(),
             tier0: Tier0Config::default(),
             enforce: enforce::Config::default(),
+            devices: naming::Config::default(),
             collect: CollectConfig::default(),
         }
     }
@@ -176,6 +180,7 @@ impl Config {
         self.ubus.validate().map_err(under("ubus"))?;
         self.tier0.validate().map_err(|e| problem_at(format!("tier0.{}", e.key), e.problem))?;
         self.enforce.validate().map_err(under("enforce"))?;
+        self.devices.validate().map_err(under("devices"))?;
         self.collect.conntrack.validate().map_err(under("collect.conntrack"))?;
         self.collect.passive_dns.validate().map_err(under("collect.passive_dns"))?;
         self.collect.neighbours.validate().map_err(under("collect.neighbours"))?;
@@ -208,6 +213,7 @@ impl Config {
         fill(&mut self.ring.snapshot_path, "ring.snapshot");
         fill(&mut self.forward.identity, "identity.json");
         fill(&mut self.status.socket, "status.sock");
+        fill(&mut self.devices.known_path, "known-devices");
         self
     }
 

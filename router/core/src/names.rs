@@ -60,6 +60,14 @@ pub fn device_key(mac: Mac) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, a << 8 | b, c << 8 | d, e << 8 | f))
 }
 
+/// Who it is, for whatever is remembered of a client: its device where the MAC is known, else
+/// its address. A device keeps its memory when its address changes, and has one for all of
+/// its addresses; two devices that have an address one after the other have one each.
+#[must_use]
+pub fn who(mac: Option<Mac>, client: IpAddr) -> IpAddr {
+    mac.map_or(client, device_key)
+}
+
 /// Bounded memory of DNS answers by client and address.
 #[derive(Debug)]
 pub struct Names {

@@ -91,6 +91,8 @@ impl Alert {
             "firewall" => "Stopped by the firewall",
             "log-late" => "A log comes late",
             "log-silent" => "A log fell silent",
+            "new-device" if self.mac.is_none() => return "Many new devices".into(),
+            "new-device" => "Device never seen before",
             other => other,
         };
         format!("{what}: {}", self.subject)

@@ -11,8 +11,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use agentmon_core::event::{Mac, is_public};
-use agentmon_core::name::printable;
+use agentmon_core::event::{DeviceSource, Mac, host_name, is_public};
 use agentmon_core::time::{Mono, Timestamp};
 
 use super::talk::Window;
@@ -22,16 +21,18 @@ pub const DEVICES_MAX: usize = 256;
 /// Most addresses of one device: a week of IPv6 privacy addresses and the lasting ones. For
 /// all devices just below what a hash table of 4,096 places takes.
 pub const ADDRESSES_MAX: usize = 12;
-/// Longest name.
-pub const NAME_BYTES_MAX: usize = 63;
 
 /// One device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Device {
     /// Its link-layer address, once known.
     pub mac: Option<Mac>,
-    /// The name it gave itself.
+    /// Its name, by the best source that gives it one.
     pub name: Option<String>,
+    /// Who gives it that name.
+    pub name_source: Option<DeviceSource>,
+    /// Another device has the same name.
+    shared_name: bool,
     /// Its addresses, newest first.
     pub ips: Vec<IpAddr>,
     /// When it was first seen by this process.
@@ -79,12 +80,18 @@ impl Asked {
 }
 
 impl Device {
-    /// What a person calls it: its name, else its MAC, else its address.
+    /// What a person calls it: its name, else its MAC, else its address. A name that another
+    /// device has too, by chance or on purpose, comes with the MAC's end.
     #[must_use]
     pub fn label(&self) -> String {
         let mac = || self.mac.map(|mac| mac.to_string());
         let ip = || self.ips.first().map(ToString::to_string);
-        self.name.clone().or_else(mac).or_else(ip).unwrap_or_default()
+        match (&self.name, self.mac) {
+            (Some(name), Some(Mac([.., a, b, c]))) if self.shared_name => {
+                format!("{name} ({a:02x}:{b:02x}:{c:02x})")
+            }
+            (name, _) => name.clone().or_else(mac).or_else(ip).unwrap_or_default(),
+        }
     }
 
     /// Whether `word` is its name, MAC or one of its addresses.
@@ -126,14 +133,29 @@ impl Devices {
         slot.and_then(|slot| self.list.get(slot)).or_else(|| self.at(ip?))
     }
 
-    /// A lease or a neighbour entry.
+    /// A sighting, with or without a name.
     pub(super) fn learn(&mut self, seen: &agentmon_core::event::Device, time: Timestamp) {
         let Some(device) = self.seen(Some(seen.mac), seen.ip, time) else { return };
-        if let Some(name) = seen.hostname.as_deref().filter(|name| !name.is_empty()) {
-            let name = printable(name.as_bytes(), NAME_BYTES_MAX);
-            if device.name.as_deref() != Some(&name) {
-                device.name = Some(name);
-            }
+        let Some(name) = seen.hostname.as_deref().and_then(|n| host_name(n.as_bytes())) else {
+            return;
+        };
+        let better = device.name_source.is_none_or(|known| known.rank() <= seen.source.rank());
+        if better && device.name.as_deref() != Some(&name) {
+            let before = device.name.replace(name);
+            device.name_source = Some(seen.source);
+            let names = [before, device.name.clone()];
+            names.into_iter().flatten().for_each(|name| self.mark_shared(&name));
+        } else if better {
+            device.name_source = Some(seen.source);
+        }
+    }
+
+    /// Finds out who shares a name. Names change seldom.
+    fn mark_shared(&mut self, name: &str) {
+        let has = |d: &Device| d.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name));
+        let shared = self.list.iter().filter(|device| has(device)).count() > 1;
+        for device in self.list.iter_mut().filter(|device| has(device)) {
+            device.shared_name = shared;
         }
     }
 
@@ -209,6 +231,8 @@ impl Devices {
         let device = Device {
             mac,
             name: None,
+            name_source: None,
+            shared_name: false,
             ips: Vec::new(),
             first_seen: time,
             last_seen: time,
@@ -243,6 +267,9 @@ impl Devices {
             }
             for ip in gone.ips {
                 self.by_ip.remove(&ip);
+            }
+            if let Some(name) = gone.name {
+                self.mark_shared(&name);
             }
         }
         slot
@@ -332,6 +359,42 @@ mod tests {
         devices.learn(&lease(8, "192.168.1.7", Some("phone")), T);
         check(&devices, &["laptop\\x1b[31m: fd00::7", "phone: 192.168.1.7"]);
         assert_eq!(devices.at("192.168.1.7".parse().unwrap()).unwrap().label(), "phone");
+    }
+
+    #[test]
+    fn the_best_source_names_it() {
+        #[track_caller]
+        fn check(told: &[(DeviceSource, &str)], expected: &str) {
+            let mut devices = Devices::default();
+            for (source, name) in told {
+                let seen = agentmon_core::event::Device {
+                    source: *source,
+                    ..lease(1, "192.168.1.7", Some(name))
+                };
+                devices.learn(&seen, T);
+            }
+            let device = &devices.list()[0];
+            let source = device.name_source.map_or("-", DeviceSource::as_str);
+            assert_eq!(format!("{} {source}", device.label()), expected);
+        }
+        use DeviceSource::{Lease, Pihole, Ptr, Static};
+        check(&[(Ptr, "a.lan"), (Lease, "a"), (Ptr, "b.lan")], "a lease");
+        check(&[(Lease, "a"), (Static, "desk"), (Lease, "b"), (Pihole, "c")], "desk static");
+        check(&[(Pihole, "a"), (Ptr, "b")], "a pihole");
+        check(&[(Lease, "a"), (Lease, "b")], "b lease");
+        check(&[(Lease, "a"), (Lease, "localhost"), (Lease, "*")], "a lease");
+        check(&[(Lease, "192.168.1.1")], "00:00:5e:00:00:01 -");
+    }
+
+    #[test]
+    fn two_of_one_name_are_told_apart() {
+        let mut devices = Devices::default();
+        devices.learn(&lease(1, "192.168.1.1", Some("laptop")), T);
+        check(&devices, &["laptop: 192.168.1.1"]);
+        devices.learn(&lease(2, "192.168.1.2", Some("Laptop")), T);
+        check(&devices, &["laptop (00:00:01): 192.168.1.1", "Laptop (00:00:02): 192.168.1.2"]);
+        devices.learn(&lease(2, "192.168.1.2", Some("phone")), T);
+        check(&devices, &["laptop: 192.168.1.1", "phone: 192.168.1.2"]);
     }
 
     #[test]

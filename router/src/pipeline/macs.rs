@@ -28,7 +28,7 @@ impl Macs {
         self.young.insert(device.ip, device.mac);
     }
 
-    fn get(&self, ip: IpAddr) -> Option<Mac> {
+    pub(super) fn get(&self, ip: IpAddr) -> Option<Mac> {
         self.young.get(&ip).or_else(|| self.old.get(&ip)).copied()
     }
 

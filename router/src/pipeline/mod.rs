@@ -15,7 +15,9 @@
 
 mod event_time;
 mod hits;
+mod known;
 mod macs;
+pub mod naming;
 pub mod recent;
 #[cfg(test)]
 mod tests;
@@ -43,7 +45,9 @@ use crate::ring::{Ring, RingError, Unstored};
 use crate::sys::release_memory;
 use crate::wake::Wake;
 use event_time::EventTime;
+use known::Known;
 use macs::Macs;
+use naming::Naming;
 use recent::Recent;
 use twins::Twins;
 
@@ -104,6 +108,8 @@ enum Request {
     Verdict(Name, SyncSender<Vec<Finding>>),
     /// Who else tells of look-ups.
     LookUps(LookUps),
+    /// Names of devices, and where the known ones are kept.
+    Devices(naming::Config),
 }
 
 /// Who tells of look-ups besides their packets.
@@ -146,6 +152,11 @@ impl Shared {
         self.ask(Request::LookUps(known));
     }
 
+    /// Names of devices, and where those seen so far are kept.
+    pub fn devices(&self, config: naming::Config) {
+        self.ask(Request::Devices(config));
+    }
+
     fn ask(&self, request: Request) {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
     }
@@ -163,6 +174,8 @@ pub struct Pipeline {
     shared: Arc<Shared>,
     engine: Engine,
     macs: Macs,
+    naming: Naming,
+    known: Known,
     look_ups: LookUps,
     twins: Twins,
     time: EventTime,
@@ -223,6 +236,8 @@ impl Pipeline {
             shared,
             engine: Engine::new(config, lists),
             macs: Macs::default(),
+            naming: Naming::default(),
+            known: Known::default(),
             look_ups: LookUps::default(),
             twins: Twins::default(),
             time: EventTime::default(),
@@ -260,6 +275,7 @@ impl Pipeline {
         }
         self.flush();
         self.answer_requests();
+        self.known.write(&self.engine, self.parts.clock.mono());
     }
 
     /// How long nothing is due.
@@ -295,6 +311,24 @@ impl Pipeline {
     fn observe(&mut self, mut event: Event, now: Mono) {
         self.time.saw(event.time, now);
         self.macs.attach(&mut event.body);
+        let named = self.named(&event);
+        self.observe_alone(event, now);
+        if let Some(event) = named {
+            self.pass(event, now);
+        }
+    }
+
+    /// A device's name that this event gives away, or that the configuration has for it.
+    fn named(&mut self, event: &Event) -> Option<Event> {
+        let device = match &event.body {
+            Body::Device(device) => self.naming.listed(device),
+            Body::Dns(dns) => self.naming.heard(dns, |ip| self.macs.get(ip)),
+            _ => None,
+        };
+        Some(Event { time: event.time, body: Body::Device(device?) })
+    }
+
+    fn observe_alone(&mut self, mut event: Event, now: Mono) {
         match event.body {
             Body::Dns(dns) if dns.source == passive_dns::SOURCE => {
                 self.passed_by(event.time, dns, now);
@@ -357,6 +391,7 @@ impl Pipeline {
         self.release_twins(now);
         self.parts.model.tick(now, self.count.events.get());
         self.look(now);
+        self.known.tick(&self.engine, now);
         let mut status: Tier0Status = self.engine.status().into_iter().collect();
         status.insert("pipeline.addresses", self.macs.len() as u64);
         status.insert("pipeline.dns_held", self.twins.len() as u64);
@@ -430,6 +465,10 @@ impl Pipeline {
                 }
                 Some(Request::Reconfigure(new)) => self.engine.reconfigure(&new.0, new.1),
                 Some(Request::LookUps(known)) => self.look_ups = known,
+                Some(Request::Devices(config)) => {
+                    self.naming.reconfigure(&config);
+                    self.known.open(&config.known_path, &mut self.engine);
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The answers' rows as JSON. Pure; the shapes are documented in [`crate::ubus::object`].
 
 use agentmon_core::Name;
+use agentmon_core::event::DeviceSource;
 use agentmon_core::finding::Finding;
 use agentmon_core::name::{cut, printable};
 use agentmon_core::time::Timestamp;
@@ -219,7 +220,9 @@ pub(super) fn device(device: &Device, open_alerts: u64) -> Value {
     without_nulls(json!({
         "device": device.label(),
         "mac": device.mac,
+        "mac_kind": device.mac.map(|mac| mac.kind().as_str()),
         "name": device.name,
+        "name_source": device.name_source.map(DeviceSource::as_str),
         "ips": device.ips,
         "first_seen": ms(device.first_seen),
         "last_seen": ms(device.last_seen),

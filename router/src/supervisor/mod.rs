@@ -180,6 +180,7 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
         model: Arc::clone(&core.model),
     };
     core.pipeline.look_ups(look_ups(&config));
+    core.pipeline.devices(config.devices.clone());
     let pipeline = start_pipeline(&core, parts, &config, at_start.lists)?;
     let forwarder = start_forwarder(&core)?;
     let snapshots = start_snapshots(&core)?;
@@ -454,6 +455,7 @@ impl Core {
         self.pipeline.reconfigure(config.tier0.clone(), lists);
         self.snapshots.reconfigure(&config.ring);
         self.pipeline.look_ups(look_ups(&config));
+        self.pipeline.devices(config.devices.clone());
         self.forward.reconfigure(config.forward.clone());
         self.ubus.reconfigure(config.ubus.clone());
         self.wake.ring();

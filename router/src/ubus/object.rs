@@ -38,8 +38,10 @@
 //!   flows       [{id, time, start, duration_ms, device, src, src_port, dst, dst_port, proto,
 //!                 name, bytes_in, bytes_out, state: "open" | "closed"}]    newest first
 //! devices {limit: 256}
-//!   devices     [{device, mac, name, ips: [], first_seen, last_seen, queries, blocked, flows,
-//!                 bytes, bytes_in, bytes_out, alerts}]                     last seen first
+//!   devices     [{device, mac, mac_kind: "registered" | "virtual" | "random", name,
+//!                 name_source: "static" | "lease" | "pihole" | "ptr", ips: [], first_seen,
+//!                 last_seen, queries, blocked, flows, bytes, bytes_in, bytes_out, alerts}]
+//!                                                                          last seen first
 //! score {name}
 //!   name, verdict: "nothing" | severity, score, findings: [{rule, severity, score, why,
 //!   evidence: ["key: value"]}]

@@ -127,6 +127,7 @@ pub fn place(settings: &Settings, at: &Where) -> anyhow::Result<Placed> {
     folder(&at.out, 0o755, None, None)?;
     let mut writes = vec![config.state_dir.clone()];
     writes.extend(config.ring.path.parent().map(Path::to_owned));
+    writes.extend(config.devices.known_path.parent().map(Path::to_owned));
     if config.ring.snapshot_seconds > 0 {
         writes.extend(config.ring.snapshot_path.parent().map(Path::to_owned));
     }

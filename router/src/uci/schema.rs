@@ -46,7 +46,7 @@ pub struct Setting {
 }
 
 /// Type and name of every section that exists once.
-pub const SECTIONS: [(&str, &str); 15] = [
+pub const SECTIONS: [(&str, &str); 17] = [
     ("agentmon", "main"),
     ("ring", "ring"),
     ("hub", "hub"),
@@ -62,6 +62,8 @@ pub const SECTIONS: [(&str, &str); 15] = [
     ("detector", "dga"),
     ("detector", "direct_ip"),
     ("detector", "rejects"),
+    ("detector", "new_device"),
+    ("devices", "devices"),
 ];
 
 /// Type of the sections of which there can be many: a list of names each.
@@ -162,6 +164,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("rejects", "scan_ports", Form::Count, "tier0.firewall.scan_ports"),
     setting("rejects", "repeat", Form::Seconds, "tier0.firewall.repeat_seconds"),
     setting("rejects", "inbound", Form::Flag, "tier0.firewall.inbound"),
+    setting("new_device", "enabled", Form::Flag, "tier0.new_device.enabled"),
+    setting("new_device", "learn", Form::Seconds, "tier0.new_device.learn_seconds"),
+    setting("new_device", "many", Form::Count, "tier0.new_device.many"),
+    setting("devices", "name", Form::Texts, "devices.names"),
+    setting("devices", "known_path", Form::Path, "devices.known_path"),
     setting(LIST, "enabled", Form::Flag, ""),
     setting(LIST, "path", Form::Path, ""),
     setting(LIST, "score", Form::Fraction, ""),

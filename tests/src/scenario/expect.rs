@@ -2,6 +2,7 @@
 
 use agentmon_core::Finding;
 use agentmon_core::finding::Severity;
+use agentmon_core::tier0::Tier0Config;
 use serde::Deserialize;
 
 /// `expect.toml`. No `[[finding]]` at all: the scenario must stay silent.
@@ -10,6 +11,9 @@ use serde::Deserialize;
 pub struct Expect {
     /// The scenario of the same shape on the other side: attack and benign twin.
     pub twin: String,
+    /// Settings of the detectors, where the usual ones would make a scenario of days.
+    #[serde(default)]
+    pub settings: Tier0Config,
     /// Findings that must be made. Any other finding is an error.
     #[serde(default)]
     pub finding: Vec<Wanted>,

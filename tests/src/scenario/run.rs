@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use agentmon_core::event::Event;
+use agentmon_core::tier0::Engine;
 use agentmon_core::tier0::blocklist::Config;
-use agentmon_core::tier0::{Engine, Tier0Config};
 use agentmon_core::time::Timestamp;
 
 use super::{Expect, Variant, judge};
@@ -62,7 +62,7 @@ impl Scenario {
         let mut lists = Config::default().builder();
         let report = lists.list("scenario", 0.8, &self.list);
         assert_eq!(report.bad, 0, "{}/list.txt: {report:?}", self.name);
-        let mut engine = Engine::new(&Tier0Config::default(), lists.build());
+        let mut engine = Engine::new(&self.expect.settings, lists.build());
         let first = self.events.first().map_or(Timestamp::EPOCH, |e| e.time);
         let (mut found, mut new) = (Vec::new(), Vec::new());
         for step in variant.steps(&self.events, seed) {

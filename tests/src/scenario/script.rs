@@ -5,8 +5,8 @@
 use std::net::IpAddr;
 
 use agentmon_core::event::{
-    Answer, Body, Dns, DnsStatus, Endpoint, Event, Firewall, Flow, FlowPhase, TcpState, Verdict,
-    Volume,
+    Answer, Body, Device, DeviceSource, Dns, DnsStatus, Endpoint, Event, Firewall, Flow, FlowPhase,
+    TcpState, Verdict, Volume,
 };
 use agentmon_core::name::Name;
 use agentmon_core::time::Timestamp;
@@ -133,6 +133,19 @@ impl Script {
         };
         self.push(second, Body::Flow(flow));
         self.push(second + seconds, Body::Flow(end));
+    }
+
+    /// A device shows itself: with a name it is a lease, without one the neighbour table.
+    pub fn shows(&mut self, second: f64, mac: &str, at: &str, name: Option<&str>) {
+        let source = if name.is_some() { DeviceSource::Lease } else { DeviceSource::Neighbour };
+        let device = Device {
+            mac: mac.parse().expect("a MAC"),
+            ip: ip(at),
+            hostname: name.map(str::to_owned),
+            iface: Some("br-lan".to_owned()),
+            source,
+        };
+        self.push(second, Body::Device(device));
     }
 
     /// The firewall stops a packet of `client`.

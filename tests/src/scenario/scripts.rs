@@ -15,7 +15,7 @@ const PRINTER: &str = "192.168.77.25";
 pub type Write = fn(&mut Script);
 
 /// Name, seed and script of each scenario.
-pub const ALL: [(&str, u64, Write); 8] = [
+pub const ALL: [(&str, u64, Write); 10] = [
     ("blocklist-hit", 1, blocklist_hit),
     ("blocklist-lookalike", 2, blocklist_lookalike),
     ("dga-flood", 3, dga_flood),
@@ -24,6 +24,8 @@ pub const ALL: [(&str, u64, Write); 8] = [
     ("direct-ip-explained", 6, direct_ip_explained),
     ("firewall-scan", 7, firewall_scan),
     ("firewall-stray", 8, firewall_stray),
+    ("new-device", 9, new_device),
+    ("new-device-known", 10, new_device_known),
 ];
 
 fn blocklist_hit(s: &mut Script) {
@@ -140,6 +142,50 @@ fn firewall_stray(s: &mut Script) {
     for port in [443, 993, 5_228, 587] {
         s.is_stopped(300.0, LAPTOP, "198.51.100.98", port);
     }
+}
+
+/// The MACs of the household, in the order of its addresses.
+const MACS: [(&str, &str); 5] = [
+    ("00:00:5e:00:53:21", CAMERA),
+    ("00:00:5e:00:53:22", TELEVISION),
+    ("00:00:5e:00:53:23", LAPTOP),
+    ("da:a1:19:00:53:24", PHONE),
+    ("00:00:5e:00:53:25", PRINTER),
+];
+
+/// The household's devices show themselves, as a first look at the neighbour table has them.
+fn devices(s: &mut Script) {
+    for (n, (mac, address)) in (0..).zip(MACS) {
+        s.shows(2.0 + f64::from(n), mac, address, None);
+    }
+}
+
+fn new_device(s: &mut Script) {
+    devices(s);
+    household(s, 1_200.0);
+    // A small computer is plugged in: it looks for its address, then gets a lease.
+    s.shows(900.0, "00:00:5e:00:53:99", "fe80::200:5eff:fe00:5399", None);
+    s.shows(902.0, "00:00:5e:00:53:99", "192.168.77.199", Some("raspberrypi"));
+    s.shows(960.0, "00:00:5e:00:53:99", "192.168.77.199", None);
+    // A guest's phone, with a MAC it made up for this network.
+    s.shows(1_000.0, "3e:5c:91:00:53:98", "192.168.77.198", Some("guest"));
+}
+
+fn new_device_known(s: &mut Script) {
+    devices(s);
+    household(s, 1_200.0);
+    // The leases have run out, and everybody gets another address; IPv6 privacy addresses
+    // come every while (RFC 8981).
+    for (n, (mac, _)) in (0..).zip(MACS) {
+        let second = 900.0 + 3.0 * f64::from(n);
+        s.shows(second, mac, &format!("192.168.77.{}", 121 + n), Some("renamed"));
+        for host in 0..4 {
+            let address = format!("2001:db8:77::{:x}:{:x}", 0xa000 + host, 0x1234 + n);
+            s.shows(second + 60.0 * f64::from(host), mac, &address, None);
+        }
+    }
+    // The provider swaps the box at its end of the line.
+    s.shows(1_000.0, "00:00:5e:00:53:01", "203.0.113.1", None);
 }
 
 /// What always goes on: names that exist, asked for and connected to.

@@ -1,4 +1,4 @@
-//! Link-layer addresses, as text and in NDJSON.
+//! Link-layer addresses: as text and in NDJSON, and what they say of where they come from.
 
 use std::fmt;
 
@@ -8,12 +8,99 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
 
+/// What an address says of where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MacKind {
+    /// Given by a maker, from a block of the IEEE's registry.
+    Registered,
+    /// Of a virtual machine, a container or a bridge; the word says whose.
+    Virtual(&'static str),
+    /// Made up by the device itself: phones and laptops do so for each network.
+    Random,
+}
+
+impl MacKind {
+    /// The word stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::Virtual(_) => "virtual",
+            Self::Random => "random",
+        }
+    }
+}
+
+/// Beginnings of locally administered addresses that software gives out. Docker did so up to
+/// version 27 (later ones make theirs up altogether), libvirt and QEMU, VirtualBox's host-only
+/// networks, the Container Network Interface, Microsoft's loopback and load balancing.
+const VIRTUAL: [(&[u8], &str); 9] = [
+    (&[0x02, 0x42], "Docker"),
+    (&[0x52, 0x54, 0x00], "QEMU or KVM"),
+    (&[0x52, 0x55, 0x0a], "QEMU user network"),
+    (&[0xfe, 0x54, 0x00], "libvirt bridge"),
+    (&[0x0a, 0x00, 0x27], "VirtualBox"),
+    (&[0x0a, 0x58], "container network"),
+    (&[0x02, 0x00, 0x4c, 0x4f, 0x4f, 0x50], "Microsoft loopback"),
+    (&[0x02, 0xbf], "Microsoft load balancing"),
+    (&[0xaa, 0x00, 0x04, 0x00], "DECnet"),
+];
+
+/// Blocks with the local bit that were given to makers before the bit meant anything; all
+/// others of the registry have it clear.
+const REGISTERED_LOCAL: [[u8; 3]; 18] = [
+    [0x02, 0x07, 0x01],
+    [0x02, 0x1c, 0x7c],
+    [0x02, 0x60, 0x86],
+    [0x02, 0x60, 0x8c],
+    [0x02, 0x70, 0x01],
+    [0x02, 0x70, 0xb0],
+    [0x02, 0x70, 0xb3],
+    [0x02, 0x9d, 0x8e],
+    [0x02, 0xaa, 0x3c],
+    [0x02, 0xbb, 0x01],
+    [0x02, 0xc0, 0x8c],
+    [0x02, 0xcf, 0x1c],
+    [0x02, 0xe6, 0xd3],
+    [0xaa, 0x00, 0x00],
+    [0xaa, 0x00, 0x01],
+    [0xaa, 0x00, 0x02],
+    [0xaa, 0x00, 0x03],
+    [0xaa, 0x00, 0x04],
+];
+
 impl Mac {
-    /// True for addresses a device made up itself (IEEE 802 "locally administered" bit):
-    /// phones randomise theirs per network.
+    /// True for addresses with the IEEE 802 "locally administered" bit (RFC 9542 section
+    /// 2.1.1): not from the registry, as a rule.
     #[must_use]
     pub const fn is_local(self) -> bool {
         self.0[0] & 2 != 0
+    }
+    /// Where it comes from, as far as it tells: the local bit less what is known to set it
+    /// for other reasons.
+    #[must_use]
+    pub fn kind(self) -> MacKind {
+        if !self.is_local() {
+            return MacKind::Registered;
+        }
+        let known = VIRTUAL.iter().find(|(prefix, _)| self.0.starts_with(prefix));
+        match known {
+            Some((_, whose)) => MacKind::Virtual(whose),
+            None if REGISTERED_LOCAL.iter().any(|block| self.0.starts_with(block)) => {
+                MacKind::Registered
+            }
+            None => MacKind::Random,
+        }
+    }
+    /// Made up by the device itself; see [`MacKind::Random`].
+    #[must_use]
+    pub fn is_random(self) -> bool {
+        self.kind() == MacKind::Random
+    }
+    /// Names one device: no group, not the all-zero address of an unfinished entry.
+    #[must_use]
+    pub fn is_device(self) -> bool {
+        !self.is_group() && self.0 != [0; 6]
     }
     /// True for broadcast and multicast, which name no device.
     #[must_use]
@@ -68,6 +155,24 @@ impl<'de> Deserialize<'de> for Mac {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[track_caller]
+    fn check(mac: &str, expected: MacKind) {
+        assert_eq!(mac.parse::<Mac>().unwrap().kind(), expected, "{mac}");
+    }
+
+    #[test]
+    fn kinds() {
+        check("00:00:5e:00:53:01", MacKind::Registered);
+        check("da:a1:19:00:53:01", MacKind::Random);
+        check("02:00:00:00:00:00", MacKind::Random);
+        check("3e:5c:91:00:00:01", MacKind::Random);
+        check("02:42:ac:11:00:02", MacKind::Virtual("Docker"));
+        check("52:54:00:12:34:56", MacKind::Virtual("QEMU or KVM"));
+        check("aa:00:04:00:0a:04", MacKind::Virtual("DECnet"));
+        check("02:60:8c:00:00:01", MacKind::Registered);
+        assert!(!Mac([0; 6]).is_device() && !Mac([0xff; 6]).is_device());
+    }
 
     #[test]
     fn mac_text_round_trips() {

@@ -22,11 +22,11 @@ use crate::finding::Finding;
 use crate::time::Timestamp;
 
 pub use address::{Endpoint, is_public, unmap};
-pub use device::{Device, DeviceSource};
+pub use device::{Device, DeviceSource, HOST_NAME_BYTES_MAX, host_name};
 pub use dns::{Answer, Dns, DnsStatus};
 pub use firewall::{Firewall, Verdict};
 pub use flow::{Flow, FlowPhase, Resolved, TcpState, Volume};
-pub use mac::{Mac, MacError};
+pub use mac::{Mac, MacError, MacKind};
 
 /// Longest free text field (interface, host name, prefix, upstream) in bytes.
 pub const TEXT_BYTES_MAX: usize = 255;

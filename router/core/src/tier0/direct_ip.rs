@@ -36,7 +36,7 @@ use super::sum::Sum;
 use super::{ConfigError, Found, positive, score_range};
 use crate::event::{Flow, Mac};
 use crate::finding::Finding;
-use crate::names::Names;
+use crate::names::{Names, who};
 use crate::service::{Service, proto};
 use crate::time::Mono;
 
@@ -147,6 +147,12 @@ struct Pending {
     iface: Option<String>,
 }
 
+impl Pending {
+    fn pair(&self) -> (IpAddr, IpAddr) {
+        (who(self.mac, self.client), self.dst)
+    }
+}
+
 /// How many unexplained addresses a client used in the current window.
 #[derive(Debug, Default)]
 struct Many {
@@ -207,8 +213,10 @@ impl Detector {
         if !self.config.enabled || flow.resolved.is_some() || !self.config.concerns(flow, own) {
             return;
         }
-        let pair = (flow.src.ip, flow.dst.ip);
-        if self.learnt.refresh(&pair, at.steady) {
+        let pair = (who(flow.mac, flow.src.ip), flow.dst.ip);
+        // At the very start the address may have been seen before its device was known.
+        let by_address = (flow.src.ip, flow.dst.ip);
+        if self.learnt.refresh(&pair, at.steady) || self.learnt.refresh(&by_address, at.steady) {
             return;
         }
         if at.steady.since(started) < Duration::from_secs(self.config.startup_grace_seconds) {
@@ -241,7 +249,7 @@ impl Detector {
         self.learning = learning.saturating_sub(at.steady.since(started));
         while self.pending.front().is_some_and(|p| p.due <= at.steady) {
             let Some(pending) = self.pending.pop_front() else { return };
-            self.waiting.remove(&(pending.client, pending.dst));
+            self.waiting.remove(&pending.pair());
             if !names.sees_answers() {
                 self.blind += 1;
             } else if names.explains(pending.client, pending.mac, pending.dst) {
@@ -257,11 +265,11 @@ impl Detector {
     }
 
     fn report(&mut self, at: Moment, pending: &Pending, found: &mut Vec<Found>) {
-        if !self.told.first((pending.client, pending.dst), at.steady) {
+        if !self.told.first(pending.pair(), at.steady) {
             return;
         }
         let window = Duration::from_secs(self.config.repeat_seconds);
-        let many = self.many.state(pending.client, at.steady);
+        let many = self.many.state(pending.pair().0, at.steady);
         if many.count == 0 || at.steady.since(many.since) >= window {
             *many = Many { since: at.steady, count: 0 };
         }

@@ -26,6 +26,7 @@ use super::sum::Sum;
 use super::{ConfigError, Found, positive, score_range};
 use crate::event::{Firewall, Verdict, is_public};
 use crate::finding::Finding;
+use crate::names::who;
 use crate::service::Service;
 use crate::time::Mono;
 
@@ -213,7 +214,8 @@ impl Detector {
     /// The first packet to a place, and the one that shows that the client insists.
     fn single(&mut self, at: Moment, packet: &Firewall, found: &mut Vec<Found>) {
         let place = place(packet);
-        let tries = &mut self.clients.state(packet.src.ip, at.steady).tries;
+        let who = who(packet.mac, packet.src.ip);
+        let tries = &mut self.clients.state(who, at.steady).tries;
         if at.steady.since(tries.since) >= Duration::from_secs(self.config.repeat_seconds) {
             *tries = Tries { since: at.steady, ..Tries::default() };
         }
@@ -229,7 +231,7 @@ impl Detector {
                 format!("the firewall stopped {packets} packets on their way to {}", subject());
             let tell = tell(at, packet, subject(), self.config.insist_score, why);
             found.push(Found { finding: tell.finding.with("packets", packets), ..tell });
-        } else if self.told.first((packet.src.ip, Said::Single(place)), at.steady) {
+        } else if self.told.first((who, Said::Single(place)), at.steady) {
             tries.singles = tries.singles.saturating_add(1);
             if tries.singles > SINGLES_MAX {
                 self.folded += 1;
@@ -242,7 +244,8 @@ impl Detector {
 
     /// Many places.
     fn scan(&mut self, at: Moment, packet: &Firewall, found: &mut Vec<Found>) {
-        let (client, dst, config) = (packet.src.ip, packet.dst.ip, &self.config);
+        let client = who(packet.mac, packet.src.ip);
+        let (dst, config) = (packet.dst.ip, &self.config);
         let scan = &mut self.clients.state(client, at.steady).scan;
         if at.steady.since(scan.since) >= Duration::from_secs(config.scan_seconds) {
             *scan = Scan { since: at.steady, ..Scan::default() };

@@ -18,6 +18,7 @@ pub mod direct_ip;
 pub mod firewall;
 mod locals;
 mod moment;
+pub mod new_device;
 mod recent;
 pub mod rules;
 pub mod sum;
@@ -55,6 +56,8 @@ pub struct Tier0Config {
     pub direct_ip: direct_ip::Config,
     /// Packets the firewall stopped.
     pub firewall: firewall::Config,
+    /// Devices that were never seen before.
+    pub new_device: new_device::Config,
 }
 
 impl Tier0Config {
@@ -67,7 +70,8 @@ impl Tier0Config {
         self.blocklist.validate().map_err(|e| e.within("blocklist"))?;
         self.dga.validate().map_err(|e| e.within("dga"))?;
         self.direct_ip.validate().map_err(|e| e.within("direct_ip"))?;
-        self.firewall.validate().map_err(|e| e.within("firewall"))
+        self.firewall.validate().map_err(|e| e.within("firewall"))?;
+        self.new_device.validate().map_err(|e| e.within("new_device"))
     }
 }
 
@@ -127,6 +131,7 @@ pub struct Engine {
     dga: dga::Detector,
     direct_ip: direct_ip::Detector,
     firewall: firewall::Detector,
+    new_device: new_device::Detector,
     made: Made,
 }
 
@@ -142,6 +147,7 @@ impl Engine {
             dga: dga::Detector::new(&config.dga),
             direct_ip: direct_ip::Detector::new(&config.direct_ip),
             firewall: firewall::Detector::new(&config.firewall),
+            new_device: new_device::Detector::new(&config.new_device),
             made: Made::default(),
         }
     }
@@ -155,6 +161,7 @@ impl Engine {
         self.dga.reconfigure(&config.dga);
         self.direct_ip.reconfigure(&config.direct_ip);
         self.firewall.reconfigure(&config.firewall);
+        self.new_device.reconfigure(&config.new_device);
     }
 
     /// Remembers the addresses of an answer before its event is looked at, for connections
@@ -183,7 +190,10 @@ impl Engine {
                 self.direct_ip.on_flow(at, flow, &self.locals);
             }
             Body::Firewall(packet) => self.firewall.on_packet(at, packet, &self.locals, found),
-            Body::Device(device) => self.locals.learn(device.ip, at.steady),
+            Body::Device(device) => {
+                self.locals.learn(device.ip, at.steady);
+                self.new_device.on_device(at, device, &self.locals);
+            }
             Body::Finding(_) | Body::Gap(_) => {}
         }
         self.decide(at, found);
@@ -200,7 +210,7 @@ impl Engine {
     /// Whether a verdict waits for its time to come, within seconds.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.direct_ip.is_waiting()
+        self.direct_ip.is_waiting() || self.new_device.is_waiting()
     }
 
     /// What the detectors of names say about one, as if it had been asked for and answered.
@@ -227,6 +237,37 @@ impl Engine {
     fn decide(&mut self, at: Moment, found: &mut Vec<Found>) {
         self.direct_ip.decide(at, &self.names, found);
         self.firewall.decide(at, found);
+        self.new_device.decide(at, found);
+    }
+
+    /// The devices known, to be kept over a restart, and a number that changes whenever there
+    /// is a new one.
+    #[must_use]
+    pub fn known_devices(&self) -> (new_device::KnownDevices, u64) {
+        (self.new_device.known(), self.new_device.changes())
+    }
+
+    /// The number of [`Self::known_devices`] alone.
+    #[must_use]
+    pub const fn known_changes(&self) -> u64 {
+        self.new_device.changes()
+    }
+
+    /// Whether devices are still learnt and not told.
+    #[must_use]
+    pub fn is_learning_devices(&self) -> bool {
+        !self.new_device.left().is_zero()
+    }
+
+    /// How many seconds that takes in all.
+    #[must_use]
+    pub const fn learning_devices_takes(&self) -> u64 {
+        self.new_device.takes()
+    }
+
+    /// The devices an earlier life knew.
+    pub fn remember_devices(&mut self, kept: &new_device::KnownDevices) {
+        self.new_device.remember(kept);
     }
 
     /// The wall clock was set from `from` to `to`. Detectors do not mind; the ages of names
@@ -264,6 +305,7 @@ impl Engine {
         status.extend(self.dga.status());
         status.extend(self.direct_ip.status());
         status.extend(self.firewall.status());
+        status.extend(self.new_device.status());
         status.sort_unstable();
         status
     }

@@ -31,7 +31,7 @@ pub struct Rule {
 const EVERYWHERE: &str = "router, hub";
 
 /// Every rule, by name.
-pub static RULES: [Rule; 4] = [
+pub static RULES: [Rule; 5] = [
     Rule {
         name: "blocklist",
         section: "blocklist",
@@ -78,6 +78,15 @@ pub static RULES: [Rule; 4] = [
                 c.scan_addresses, c.scan_ports, c.scan_seconds
             )
         },
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "new-device",
+        section: "new_device",
+        findings: "tier0.new_device.findings",
+        tells: "a device that was never seen before",
+        needs: "leases or the neighbour table",
+        threshold: |c| format!("any, once {} s are learnt", c.new_device.learn_seconds),
         runs: EVERYWHERE,
     },
 ];

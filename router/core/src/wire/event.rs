@@ -104,6 +104,9 @@ impl From<&Device> for pb::Device {
             source: match b.source {
                 DeviceSource::Neighbour => 0,
                 DeviceSource::Lease => 1,
+                DeviceSource::Static => 2,
+                DeviceSource::Ptr => 3,
+                DeviceSource::Pihole => 4,
             },
         }
     }
@@ -117,7 +120,13 @@ impl TryFrom<pb::Device> for Device {
             ip: to_ip(&b.ip, "ip")?,
             hostname: some_text(b.hostname),
             iface: some_text(b.iface),
-            source: if b.source == 1 { DeviceSource::Lease } else { DeviceSource::Neighbour },
+            source: match b.source {
+                1 => DeviceSource::Lease,
+                2 => DeviceSource::Static,
+                3 => DeviceSource::Ptr,
+                4 => DeviceSource::Pihole,
+                _ => DeviceSource::Neighbour,
+            },
         })
     }
 }

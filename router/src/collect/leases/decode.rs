@@ -19,7 +19,7 @@
 
 use std::net::IpAddr;
 
-use agentmon_core::event::{Mac, TEXT_BYTES_MAX};
+use agentmon_core::event::{Mac, TEXT_BYTES_MAX, host_name};
 use agentmon_core::name::printable;
 
 use crate::collect::dnsmasq_log::dhcp::mac_of;
@@ -159,10 +159,7 @@ fn with_colons(hex: &[u8]) -> Vec<u8> {
 }
 
 fn name_of(field: &[u8]) -> Option<String> {
-    match field {
-        b"*" | b"-" | b"" => None,
-        name => Some(printable(name, TEXT_BYTES_MAX - 3)),
-    }
+    host_name(field)
 }
 
 fn address(text: &[u8]) -> Option<IpAddr> {

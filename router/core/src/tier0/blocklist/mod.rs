@@ -32,6 +32,7 @@ use super::{ConfigError, Found, positive, score_range};
 use crate::event::{Answer, Dns};
 use crate::finding::Finding;
 use crate::name::Name;
+use crate::names::who;
 
 pub use builder::{Builder, LINE_BYTES_MAX, ListReport};
 pub use compile::{PORTION_NAMES, Read, compile};
@@ -172,7 +173,7 @@ impl Detector {
     fn check(&mut self, at: Moment, dns: &Dns, name: &Name, found: &mut Vec<Found>) {
         let Some(hit) = self.lists.lookup(name) else { return };
         let stopped = dns.is_refused();
-        let key = (dns.client, xxh3_64(hit.entry.as_bytes()));
+        let key = (who(dns.mac, dns.client), xxh3_64(hit.entry.as_bytes()));
         if (stopped && self.told.contains(&(key.0, key.1, false), at.steady))
             || !self.told.first((key.0, key.1, stopped), at.steady)
         {

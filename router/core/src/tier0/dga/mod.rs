@@ -35,6 +35,7 @@ use super::{ConfigError, Found, positive, score_range};
 use crate::event::Dns;
 use crate::finding::Finding;
 use crate::name::Name;
+use crate::names::who;
 use crate::time::Mono;
 use label::Chosen;
 use model::Look;
@@ -281,7 +282,7 @@ impl Detector {
             return;
         }
         let domain = xxh3_64(score.domain.as_bytes());
-        let client = self.clients.state(dns.client, at.steady);
+        let client = self.clients.state(who(dns.mac, dns.client), at.steady);
         let window = Duration::from_secs(self.config.window_seconds);
         client.note(Asked { domain, when: at.steady, fate, suspicious }, window);
         let counts = client.counts();
@@ -292,11 +293,9 @@ impl Detector {
     }
 
     fn burst(&mut self, at: Moment, dns: &Dns, counts: Counts, found: &mut Vec<Found>) {
-        let config = &self.config;
+        let (config, who) = (&self.config, who(dns.mac, dns.client));
         let seconds = config.window_seconds;
-        if counts.quarters >= config.burst * 4
-            && self.told.first((dns.client, Said::Burst), at.steady)
-        {
+        if counts.quarters >= config.burst * 4 && self.told.first((who, Said::Burst), at.steady) {
             let why = format!(
                 "asked for {} domains within {seconds} s that look generated; latest {}",
                 counts.suspicious, dns.name
@@ -304,8 +303,8 @@ impl Detector {
             found.push(tell(at, dns, BURST, config.burst_score, why, counts));
         }
         if counts.missing >= config.unknown_names
-            && !self.told.contains(&(dns.client, Said::Burst), at.steady)
-            && self.told.first((dns.client, Said::UnknownNames), at.steady)
+            && !self.told.contains(&(who, Said::Burst), at.steady)
+            && self.told.first((who, Said::UnknownNames), at.steady)
         {
             let why = format!(
                 "asked for {} domains within {seconds} s that do not exist; latest {}",
@@ -323,15 +322,16 @@ impl Detector {
         fate: Fate,
         found: &mut Vec<Found>,
     ) {
-        let key = (dns.client, Said::Domain(xxh3_64(score.domain.as_bytes())));
-        if self.told.contains(&(dns.client, Said::Burst), at.steady) {
+        let who = who(dns.mac, dns.client);
+        let key = (who, Said::Domain(xxh3_64(score.domain.as_bytes())));
+        if self.told.contains(&(who, Said::Burst), at.steady) {
             self.folded += u64::from(self.told.first(key, at.steady));
             return;
         }
         if !self.told.first(key, at.steady) {
             return;
         }
-        let client = self.clients.state(dns.client, at.steady);
+        let client = self.clients.state(who, at.steady);
         let window = Duration::from_secs(self.config.repeat_seconds);
         if client.singles == 0 || at.steady.since(client.singles_since) >= window {
             (client.singles, client.singles_since) = (0, at.steady);

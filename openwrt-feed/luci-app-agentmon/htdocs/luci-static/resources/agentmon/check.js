@@ -17,6 +17,12 @@ const SERVICE = /^([0-9]{1,5})\/(tcp|udp)$/;
 /* An address and a port; IPv6 in brackets. */
 const ENDPOINT = /^(((0|[1-9][0-9]{0,2})\.){3}(0|[1-9][0-9]{0,2})|\[[0-9a-fA-F:.]{2,45}\]):([1-9][0-9]{0,4})$/;
 const NAME = /^[A-Za-z0-9._-]{1,64}$/;
+/* MAC or address, =, a name with at least a letter or digit. The daemon takes no names that
+   name nothing. */
+const NAMED = /^\s*([0-9A-Fa-f:.-]{2,45})\s*=\s*([^=\u0000-\u001f]*[A-Za-z0-9\u0080-\uffff].*)$/;
+const MAC = /^[0-9A-Fa-f]{1,2}([:-][0-9A-Fa-f]{1,2}){5}$/;
+const IPV4 = /^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(?!$)|$)){4}$/;
+const NO_NAME = /^(localhost6?|localhost\.localdomain|ip6-localhost|unknown|\(none\)|none|null|nohost)\.?$/i;
 const HUB = /^https:\/\/[A-Za-z0-9.:\[\]-]{1,300}$/;
 /* Absolute, and of a file: no control characters, not / itself, not the folder above. */
 const PATH = /^\/+[^\u0000-\u001f\u007f-\u009f\/][^\u0000-\u001f\u007f-\u009f]{0,253}$/;
@@ -31,6 +37,27 @@ const JOIN_FIELDS = [ 'url', 'name', 'token', 'ca_pem' ];
 function seconds(value) {
 	const match = DURATION.exec(String(value).trim().toLowerCase());
 	return match ? match[1] * SECONDS[match[2]] : NaN;
+}
+
+function isAddress(value) {
+	try {
+		return IPV4.test(value) || (value.includes(':') && new URL('http://[' + value + ']/').hostname != '');
+	}
+	catch (e) {
+		return false;
+	}
+}
+
+/* The first octet's lowest bit marks a group, and an address of zeros nobody. */
+function isMac(value) {
+	return MAC.test(value) && parseInt(value.split(/[:-]/)[0], 16) % 2 == 0 && /[1-9a-f]/i.test(value);
+}
+
+function isNamed(value) {
+	const match = NAMED.exec(value);
+	const name = match ? match[2].trim() : '';
+	return match != null && (isMac(match[1]) || isAddress(match[1])) &&
+		!NO_NAME.test(name) && !isMac(name) && !isAddress(name);
 }
 
 function bytes(value) {
@@ -109,6 +136,10 @@ return baseclass.extend({
 
 	name() {
 		return validator((value) => NAME.test(value), _('letters, digits, dot, dash and underscore, at most 64'));
+	},
+
+	named() {
+		return validator(isNamed, _('a MAC or an address, = and a name, like 192.168.1.9=camera'));
 	},
 
 	domain() {

@@ -237,6 +237,18 @@ return baseclass.extend({
 			value(s, 'scan_ports', _('Ports of a scan'), '', '15', check.whole(2, 64)),
 			flag(s, 'inbound', _('Sum up the internet'), _('Whether to sum up what came from outside.'), '1'),
 			this.repeat(s));
+
+		s = section(map, 'new_device', 'detector', _('Detector: new devices'), _('Devices that were never seen before.'));
+		flag(s, 'enabled', _('Switched on'), '', '1');
+		only(value(s, 'learn', _('Learn at first'), _('For so long after the very first start devices are learnt and not told.'), '1d', check.duration('0s', '365d')),
+			value(s, 'many', _('Many at once'), _('More new devices than this within an hour are told as one.'), '10', check.whole(1, 100000000)));
+	},
+
+	devices(map) {
+		const s = section(map, 'devices', 'devices', _('Names of devices'), _('They come before the names that devices give themselves.'));
+
+		values(s, 'name', _('Names'), _('A MAC or an address, =, the name: 192.168.1.9=camera.'), check.named());
+		value(s, 'known_path', _('Devices seen so far'), _('On flash, as /etc/agentmon/known-devices, they outlive a reboot.'), '', check.path());
 	},
 
 	repeat(s) {

@@ -142,6 +142,7 @@ return baseclass.extend({
 		case 'dga': return _('generated names');
 		case 'direct-ip': return _('address without a name');
 		case 'firewall': return _('stopped by the firewall');
+		case 'new-device': return _('new device');
 		default: return this.clean(name, 32) || _('unknown');
 		}
 	}

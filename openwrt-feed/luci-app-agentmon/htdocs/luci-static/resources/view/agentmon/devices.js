@@ -35,9 +35,36 @@ function addresses(one) {
 	return E('div', {}, shown);
 }
 
+/* Who gives a device its name; the daemon says which counts. */
+function source(one) {
+	switch (one.name_source) {
+	case 'static': return _('Name from the settings');
+	case 'lease': return _('Name the device gave itself (DHCP)');
+	case 'pihole': return _('Name from Pi-hole');
+	case 'ptr': return _('Name from a reverse look-up');
+	default: return _('Nobody gave it a name');
+	}
+}
+
+function name(one) {
+	return E('div', { 'title': source(one) }, [ widgets.value(one.name, 48) ]);
+}
+
+/* Phones make up a MAC for each network: it says nothing about the maker, and may change. */
+function mac(one) {
+	const parts = [ widgets.value(one.mac, 17) ];
+
+	if (one.mac_kind == 'random')
+		parts.push(E('div', { 'class': 'agentmon-minor', 'title': _('The device made this MAC up itself and may change it.') }, [ _('random') ]));
+	else if (one.mac_kind == 'virtual')
+		parts.push(E('div', { 'class': 'agentmon-minor', 'title': _('A virtual machine or a container.') }, [ _('virtual') ]));
+
+	return E('div', {}, parts);
+}
+
 function row(one) {
 	return [
-		widgets.value(one.name, 48), widgets.value(one.mac, 17), addresses(one),
+		name(one), mac(one), addresses(one),
 		E('span', { 'title': _('First seen: %s').format(text.time(one.first_seen)) }, [ text.time(one.last_seen) ]),
 		text.count(one.queries), text.count(one.blocked), text.count(one.flows), text.bytes(one.bytes),
 		(text.number(one.alerts) > 0) ? widgets.badge('warn', text.count(one.alerts)) : '–'
@@ -45,7 +72,7 @@ function row(one) {
 }
 
 function matches(one, words) {
-	const all = [ one.name, one.mac ].concat(Array.isArray(one.ips) ? one.ips.slice(0, 32) : []);
+	const all = [ one.name, one.mac, one.mac_kind ].concat(Array.isArray(one.ips) ? one.ips.slice(0, 32) : []);
 	const line = all.map((part) => text.clean(part, 255)).join(' ').toLowerCase();
 	return words.every((word) => line.includes(word));
 }

@@ -17,7 +17,8 @@ const SECTIONS = {
 	conntrack: 'collector', firewall: 'collector', passive_dns: 'collector',
 	dnsmasq_log: 'collector', adguard: 'collector', syslog: 'collector',
 	leases: 'collector', neighbours: 'collector',
-	blocklist: 'detector', dga: 'detector', direct_ip: 'detector', rejects: 'detector'
+	blocklist: 'detector', dga: 'detector', direct_ip: 'detector', rejects: 'detector', new_device: 'detector',
+	devices: 'devices'
 };
 
 return view.extend({
@@ -35,7 +36,7 @@ return view.extend({
 		const map = new form.Map('agentmon', _('Settings'),
 			_('What is watched on this router and where it is sent. Changes take effect with "Save & Apply"; an empty field means the value shown in grey.'));
 
-		for (const add of [ fields.main, fields.hub, fields.ring, fields.collectors, fields.detectors, fields.lists ])
+		for (const add of [ fields.main, fields.hub, fields.ring, fields.collectors, fields.detectors, fields.devices, fields.lists ])
 			add.call(fields, map);
 
 		return map.render();
