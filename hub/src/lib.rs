@@ -16,6 +16,7 @@ pub mod demo;
 pub mod devices;
 pub mod direct;
 pub mod enroll;
+pub mod eval;
 pub mod import;
 pub mod ingest;
 pub mod listener;

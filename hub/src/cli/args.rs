@@ -197,6 +197,14 @@ Examples:
 Loading the same file again changes nothing; a file that has grown adds what is new.
 See also: agentmon sensors, agentmon dns sensor:import")]
     Import(ImportArgs),
+    /// What a detector is worth on names you know the truth of
+    #[command(after_help = "\
+Examples:
+  agentmon eval dga --positives generated.txt --negatives popular.txt
+  agentmon eval dga --positives families/ --negatives popular.txt.gz --json | jq .auc
+Reads files only, no store. A directory of positives is one family for each file.
+See also: agentmon-router score NAME")]
+    Eval(EvalArgs),
     /// State of the hub and of the store
     #[command(after_help = "\
 Examples:
@@ -394,6 +402,39 @@ pub(crate) enum ImportKind {
         #[arg(long, value_name = "ZONE", default_value = "local")]
         timezone: String,
     },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EvalArgs {
+    #[command(subcommand)]
+    pub(crate) kind: EvalKind,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalKind {
+    /// The score of names that look generated, as the router's detector has it
+    #[command(after_help = "\
+One name per line, plain or gzip. Recall is told at false-positive rates of 1 %, 0.1 % and
+0.01 %, flagged is what reaches the detector's default threshold. The same again with
+`.invalid` instead of what stands behind the judged label: whether top-level domains count.")]
+    Dga(EvalDgaArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EvalDgaArgs {
+    /// Generated names: a file, or a directory with one file for each family
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) positives: PathBuf,
+    /// Harmless names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) negatives: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exit with 1 when recall is below 0.80 at 1 % or 0.60 at 0.1 %, or more than 0.1 % of
+    /// the harmless names are flagged
+    #[arg(long)]
+    pub(crate) exit_code: bool,
 }
 
 #[derive(Args, Debug)]

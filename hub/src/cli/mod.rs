@@ -19,6 +19,7 @@ mod data_dir;
 mod devices;
 mod directory;
 mod dns;
+mod eval;
 pub(crate) mod feed;
 mod filter;
 mod findings;
@@ -81,6 +82,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         out.flush()?;
         return Ok(Exit::Fine);
     }
+    if let Command::Eval(args) = &cli.command {
+        let exit = eval::run(args, &mut out, &look)?;
+        out.flush()?;
+        return Ok(exit);
+    }
     let data = match &cli.command {
         Command::Up(args) if args.demo => data_dir::choose_for_demo(cli.data.as_deref())?,
         _ => data_dir::choose(cli.data.as_deref())?,
@@ -121,6 +127,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Import(args) => import::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Reload => status::reload(context),
+        Command::Eval(args) => eval::run(&args, context.out, &context.look),
         Command::Up(_) | Command::Serve(_) | Command::Completions { .. } => {
             unreachable!("handled before a store is needed")
         }

@@ -105,6 +105,36 @@ pub(super) struct Chosen<'a> {
     pub(super) label: &'a str,
     /// The label and all behind it: `example.co.uk`.
     pub(super) domain: &'a str,
+    /// What stands before the domain.
+    pub(super) front: Front,
+}
+
+/// What stands before the domain. Generators ask for the bare domain; below a domain that
+/// is in use there are hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// Nothing.
+    Bare,
+    /// `www`.
+    Www,
+    /// Another label.
+    One,
+    /// Two labels.
+    Two,
+    /// More.
+    More,
+}
+
+impl Front {
+    fn of(front: &str) -> Self {
+        match front.bytes().filter(|byte| *byte == b'.').count() {
+            0 => Self::Bare,
+            1 if front == "www." => Self::Www,
+            1 => Self::One,
+            2 => Self::Two,
+            _ => Self::More,
+        }
+    }
 }
 
 /// `None` where nobody chose a label: single labels, public suffixes, local names.
@@ -119,7 +149,8 @@ pub(super) fn chosen(name: &Name) -> Option<Chosen<'_>> {
         Ok(_) => below(text, last_two)?,
         Err(_) => registered(text)?,
     };
-    Some(Chosen { label: domain.split('.').next()?, domain })
+    let front = Front::of(text.strip_suffix(domain)?);
+    Some(Chosen { label: domain.split('.').next()?, domain, front })
 }
 
 /// The domain under the part of the public suffix list that registries run.
@@ -164,6 +195,17 @@ mod tests {
         check("mooo.com", None);
         // A top-level domain that is on no list.
         check("qwxz7.bazar", Some(("qwxz7", "qwxz7.bazar")));
+    }
+
+    #[test]
+    fn what_stands_before_the_domain() {
+        let front = |text: &str| chosen(&text.parse().unwrap()).unwrap().front;
+        assert_eq!(front("example.co.uk"), Front::Bare);
+        assert_eq!(front("www.example.com"), Front::Www);
+        assert_eq!(front("mail.example.com"), Front::One);
+        assert_eq!(front("a.b.example.com"), Front::Two);
+        assert_eq!(front("a.b.c.example.com"), Front::More);
+        assert_eq!(front("qwxz7.ddns.net"), Front::Bare);
     }
 
     #[test]

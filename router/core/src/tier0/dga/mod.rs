@@ -19,6 +19,7 @@
 
 mod label;
 pub mod model;
+pub mod popular;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -38,6 +39,7 @@ use crate::name::Name;
 use crate::names::who;
 use crate::time::Mono;
 use label::Chosen;
+pub use label::Front;
 use model::Look;
 
 /// Most domains remembered for one client.
@@ -134,6 +136,8 @@ pub struct Score<'a> {
     pub label: &'a str,
     /// The registered domain it stands for.
     pub domain: &'a str,
+    /// What the name has before that.
+    pub front: Front,
 }
 
 impl Score<'_> {
@@ -142,14 +146,22 @@ impl Score<'_> {
     pub fn look(&self) -> Look {
         model::look(self.label)
     }
+
+    /// Whether the label stands in lists of popular names although it looks generated.
+    #[must_use]
+    pub fn is_popular(&self) -> bool {
+        model::is_popular(self.label)
+    }
 }
 
 /// Judges a name by its looks alone. Pure; nothing allocated.
 #[must_use]
 pub fn score(name: &Name) -> Score<'_> {
     match label::chosen(name) {
-        Some(Chosen { label, domain }) => Score { value: model::value(label), label, domain },
-        None => Score { value: 0.0, label: "", domain: name.as_str() },
+        Some(Chosen { label, domain, front }) => {
+            Score { value: model::value(label, front), label, domain, front }
+        }
+        None => Score { value: 0.0, label: "", domain: name.as_str(), front: Front::Bare },
     }
 }
 

@@ -1,31 +1,41 @@
 //! How unlike a chosen name a label looks: a number and the features behind it.
 //!
-//! A logistic model over groups of 2 to 4 neighbouring characters and over counts (length,
-//! digits, vowels, longest run of consonants, ...). Its 33,280 weights of one byte are
-//! learned by `examples/train_dga.rs` from lists of popular names (CC0, MIT) and from
-//! generated names of published malware generators (only the weights are kept) and random
-//! strings; the program says how to do it again.
+//! A logistic model over groups of 2 to 4 neighbouring characters, pairs with a gap, and
+//! counts (length, digits, vowels, longest run of consonants, what stands before the
+//! domain, ...). Its 66,560 weights of one byte are learned by `examples/train_dga` from
+//! lists of popular names, from generated names of published malware generators and from
+//! generators of its own; the program says how to do it again. Labels that look generated
+//! but are popular are known by a filter ([`super::popular`]). The top-level domain does
+//! not count: which ones generators use changes with their makers.
 //!
 //! The value is scaled so that it can be read: 0.5 is exceeded by 1 in 100, 0.9 by 1 in
-//! 1,000 popular names that the weights were not learned from.
+//! 1,000 popular names that neither weights nor filter know.
 //!
-//! Budget: about 0.2 us for a label of 12 characters; nothing allocated.
+//! Budget: about 0.2 us for a label of 12 characters; tables of 197,652 bytes; nothing
+//! allocated.
+
+use super::label::Front;
+use super::popular::{self, POPULAR_BYTES};
 
 /// Weights for character groups, found by hash.
-const GROUPS: usize = 1 << 15;
+const GROUPS: usize = 1 << 16;
 /// Weights for counts: see [`counts`].
-const COUNTS: usize = 512;
+const COUNTS: usize = 1_024;
 /// All weights.
 pub const WEIGHTS: usize = GROUPS + COUNTS;
 /// Shortest label judged.
-const LABEL_MIN: usize = 5;
+pub const LABEL_MIN: usize = 5;
 /// Characters of a label judged; RFC 1035 allows 63 octets.
 const LABEL_MAX: usize = 63;
-/// Bytes before the weights: unit, bias, middle and slope as `f32`, little-endian.
-pub const HEADER_BYTES: usize = 16;
+/// Bytes before the weights: unit, bias, middle, slope and what being popular takes off,
+/// as `f32`, little-endian.
+pub const HEADER_BYTES: usize = 20;
+/// The whole table: header, weights of one signed byte each, filter of popular labels.
+pub const TABLE_BYTES: usize = HEADER_BYTES + WEIGHTS + POPULAR_BYTES;
+const _: () = assert!(TABLE_BYTES <= 200_000, "the tables' budget");
 
-/// The learned weights: header, then one signed byte each.
-static TABLE: &[u8; HEADER_BYTES + WEIGHTS] = include_bytes!("weights.bin");
+/// What was learned.
+static TABLE: &[u8; TABLE_BYTES] = include_bytes!("weights.bin");
 
 /// The features behind a value, for people.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,25 +66,40 @@ pub fn look(label: &str) -> Look {
 }
 
 /// How unlike a chosen name a label looks, as it stands in a [`crate::Name`]: 0 = like any
-/// other, 1 = like nothing a person would choose. 0 for what cannot be judged:
-/// internationalised names look random in their ASCII form, very short labels like anything.
+/// other, 1 = like nothing a person would choose. 0 for what [`is_judged`] excludes.
 #[must_use]
-pub fn value(label: &str) -> f64 {
-    if label.starts_with("xn--") || label.len() < LABEL_MIN {
+pub(super) fn value(label: &str, front: Front) -> f64 {
+    if !is_judged(label) {
         return 0.0;
     }
-    let [unit, bias, middle, slope] = header();
+    let [unit, bias, middle, slope, popular] = header();
     let mut sum = 0i32;
-    features(label.as_bytes(), |index| {
-        let weight = TABLE.get(HEADER_BYTES + index).copied().unwrap_or(0);
-        sum += i32::from(weight.cast_signed());
-    });
-    let odds = f64::from(sum) * unit + bias;
+    features(label.as_bytes(), front, |index| sum += i32::from(weight(index)));
+    let mut odds = f64::from(sum) * unit + bias;
+    if is_popular(label) {
+        odds -= popular;
+    }
     1.0 / (1.0 + (slope * (middle - odds)).exp())
 }
 
-fn header() -> [f64; 4] {
-    let mut fields = [0.0; 4];
+/// Internationalised names look random in their ASCII form, very short labels like
+/// anything.
+#[must_use]
+pub fn is_judged(label: &str) -> bool {
+    label.len() >= LABEL_MIN && !label.starts_with("xn--")
+}
+
+/// Whether a label stands in lists of popular names although it looks generated.
+pub(super) fn is_popular(label: &str) -> bool {
+    popular::contains(TABLE.get(HEADER_BYTES + WEIGHTS..).unwrap_or_default(), label)
+}
+
+fn weight(index: usize) -> i8 {
+    TABLE.get(HEADER_BYTES + index).copied().unwrap_or(0).cast_signed()
+}
+
+fn header() -> [f64; 5] {
+    let mut fields = [0.0; 5];
     for (field, bytes) in fields.iter_mut().zip(TABLE.chunks_exact(4)) {
         *field = <[u8; 4]>::try_from(bytes).map_or(0.0, |b| f64::from(f32::from_le_bytes(b)));
     }
@@ -83,7 +108,7 @@ fn header() -> [f64; 4] {
 
 /// Calls `each` with the index of every weight that counts for this label. Public for the
 /// program that learns the weights.
-pub fn features(label: &[u8], mut each: impl FnMut(usize)) {
+pub fn features(label: &[u8], front: Front, mut each: impl FnMut(usize)) {
     let label = label.get(..LABEL_MAX).unwrap_or(label);
     let mut symbols = [EDGE; LABEL_MAX + 2];
     for (symbol, byte) in symbols.iter_mut().skip(1).zip(label) {
@@ -93,11 +118,19 @@ pub fn features(label: &[u8], mut each: impl FnMut(usize)) {
     for size in 2..=4 {
         symbols.windows(size).for_each(|group| each(group_index(group)));
     }
+    for pair in symbols.windows(3) {
+        if let [first, _, third] = pair {
+            each(group_index(&[*first, GAP, *third]));
+        }
+    }
     counts(label, |index| each(GROUPS + index));
+    each(GROUPS + 1_000 + front as usize);
 }
 
 /// Stands before the first and behind the last character.
 const EDGE: u8 = 38;
+/// Stands for any character.
+const GAP: u8 = 39;
 
 const fn symbol_of(byte: u8) -> u8 {
     match byte {
@@ -123,6 +156,12 @@ struct Shape {
     consonants: usize,
     /// Changes between digit and other.
     changes: usize,
+    /// Changes between vowel and other.
+    swings: usize,
+    /// Characters like the one before, and like the one before that.
+    doubled: usize,
+    echoed: usize,
+    hyphens: usize,
     distinct: usize,
     hex: bool,
 }
@@ -131,19 +170,26 @@ impl Shape {
     fn of(label: &[u8]) -> Self {
         let mut shape = Self { hex: label.len() >= 8, ..Self::default() };
         let (mut run, mut seen) = (0, [false; 256]);
-        let mut last_digit = None;
+        // The character before and the one before that; NUL is in no name.
+        let (mut last, mut older) = (0u8, 0u8);
         for &byte in label {
             let (digit, vowel) = (byte.is_ascii_digit(), is_vowel(byte));
             shape.digits += usize::from(digit);
             shape.vowels += usize::from(vowel);
             run = if byte.is_ascii_alphabetic() && !vowel { run + 1 } else { 0 };
             shape.consonants = shape.consonants.max(run);
-            shape.changes += usize::from(last_digit.is_some_and(|last| last != digit));
-            last_digit = Some(digit);
+            if last != 0 {
+                shape.changes += usize::from(last.is_ascii_digit() != digit);
+                shape.swings += usize::from(is_vowel(last) != vowel);
+            }
+            shape.doubled += usize::from(last == byte);
+            shape.echoed += usize::from(older == byte);
+            shape.hyphens += usize::from(byte == b'-');
             shape.hex &= byte.is_ascii_hexdigit();
             if let Some(seen) = seen.get_mut(usize::from(byte)) {
                 shape.distinct += usize::from(!std::mem::replace(seen, true));
             }
+            (older, last) = (last, byte);
         }
         shape
     }
@@ -153,7 +199,8 @@ const fn is_vowel(byte: u8) -> bool {
     matches!(byte, b'a' | b'e' | b'i' | b'o' | b'u' | b'y')
 }
 
-/// One weight for each count, by its value; below [`COUNTS`].
+/// One weight for each count, by its value; below 1,000. Parts of the length are in
+/// fifteenths; the later ones are told apart by length too, in steps of four.
 fn counts(label: &[u8], mut each: impl FnMut(usize)) {
     let shape = Shape::of(label);
     let length = label.len();
@@ -168,8 +215,14 @@ fn counts(label: &[u8], mut each: impl FnMut(usize)) {
         each(126);
     }
     each(128 + part(shape.distinct));
+    each(144 + shape.hyphens.min(4));
+    each(149 + shape.doubled.min(4));
+    each(154 + shape.echoed.min(5));
     each(160 + step + part(shape.vowels));
     each(320 + step + shape.digits.min(15));
+    each(448 + step + part(shape.swings));
+    each(576 + step + part(shape.distinct));
+    each(704 + step + shape.consonants.min(15));
 }
 
 /// Bits per character, from the label's own frequencies.
@@ -192,7 +245,11 @@ mod tests {
     #[test]
     fn every_index_has_a_weight() {
         for label in ["a", "example", &"z9-".repeat(30), &"x".repeat(300), "", "\\255\\254"] {
-            features(label.as_bytes(), |index| assert!(index < WEIGHTS, "{label} {index}"));
+            for front in [Front::Bare, Front::More] {
+                features(label.as_bytes(), front, |index| {
+                    assert!(index < WEIGHTS, "{label} {index}");
+                });
+            }
         }
     }
 
@@ -226,7 +283,7 @@ mod tests {
             "xn--bcher-kva",
             "k8s",
         ] {
-            assert!(value(label) < 0.5, "{label} {}", value(label));
+            assert!(value(label, Front::Bare) < 0.5, "{label} {}", value(label, Front::Bare));
         }
         for label in [
             "xkqzvwpjhtrbn",
@@ -237,14 +294,14 @@ mod tests {
             "h7g2k9q4w1z8x3v6",
             "pqzmwnxbrvtyc",
         ] {
-            assert!(value(label) > 0.9, "{label} {}", value(label));
+            assert!(value(label, Front::Bare) > 0.9, "{label} {}", value(label, Front::Bare));
         }
     }
 
     proptest::proptest! {
         #[test]
         fn any_label(label in "[!-~]{0,300}") {
-            assert!((0.0..=1.0).contains(&value(&label)));
+            assert!((0.0..=1.0).contains(&value(&label, Front::Bare)));
             let look = look(&label);
             assert!(look.entropy >= 0.0 && look.consonants <= look.length);
         }

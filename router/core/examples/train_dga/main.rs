@@ -1,0 +1,288 @@
+//! Learns the weights of the DGA score and measures what they are worth.
+//!
+//! `cargo run --release -p agentmon-core --example train_dga -- OUT BENIGN POPULAR QUERIED
+//! NOISE DGA...`
+//!
+//! OUT is `src/tier0/dga/weights.bin`; `-` only measures. The others hold one name per line
+//! (of lines with tabs the first column), or are MISP warning lists (`.json`); several
+//! files of one kind are divided by `,`. BENIGN: popular names. POPULAR: more of them, of
+//! lower quality. QUERIED: names really asked for, to measure with; not learned from.
+//! NOISE: names that stand among the popular ones and are generated. Each DGA file is one
+//! family; files whose names are equal up to a `_` are variants of one.
+//!
+//! The committed weights were learned from 174,544 popular names (top lists under CC0,
+//! regional lists under MIT), the Chrome, Tranco and university lists of the Python
+//! package `pymispwarninglists` 1.7.0 (BSD-3-Clause, its lists CC0), the output of 25
+//! published generators (only weights are kept, the names may not be distributed) and
+//! generators made up in [`made`]. The package's Cisco list of 20,000 names was left for
+//! measuring. To get those lists:
+//!
+//! ```text
+//! pip download --no-deps pymispwarninglists==1.7.0 && unzip pymispwarninglists-*.whl
+//! L=pymispwarninglists/data/misp-warninglists/lists
+//! POPULAR=$L/google-chrome-crux-1million/list.json,$L/tranco/list.json,$L/university_domains/list.json
+//! QUERIED=$L/cisco_top20k/list.json
+//! ```
+//!
+//! Measured by leaving out whole families and, at the same time, a fifth of the benign
+//! labels: neither side was seen. The filter of popular labels is made from POPULAR alone
+//! there, so that no benign name answers for itself. The same input gives the same output,
+//! bit by bit.
+
+#![allow(clippy::print_stdout, reason = "a measuring program's output")]
+
+mod fit;
+mod made;
+mod names;
+
+use std::collections::{BTreeMap, HashSet};
+
+use agentmon_core::tier0::dga::model::{WEIGHTS, is_judged};
+use agentmon_core::tier0::dga::popular;
+use anyhow::{Context, Result};
+use xxhash_rust::xxh3::xxh3_64;
+
+use fit::{Model, Sample};
+use names::{Family, Named};
+
+const FOLDS: u64 = 5;
+/// Names of one family that count.
+const FAMILY_MAX: usize = 3_000;
+/// Weight of the published families, and of the made-up ones, to that of all benign names:
+/// below 1, because a false alarm costs more than a miss.
+const PUBLISHED_SHARE: f32 = 0.25;
+const MADE_SHARE: f32 = 0.25;
+/// How many names of the long popular lists are learned from, and the weight of each:
+/// their tails hold what is popular with few.
+const POPULAR_MAX: usize = 400_000;
+const POPULAR_WEIGHT: f32 = 0.1;
+/// This part of the benign names, those that look generated most, is left out of a second
+/// round: most of them are, or tell nothing.
+const UNLIKELY: f32 = 0.003;
+/// What standing in the popular lists takes off the odds.
+const POPULAR_ODDS: f32 = 6.0;
+/// Labels in the filter: 17 bits each.
+const FILTER_LABELS: usize = 60_000;
+
+/// Everything that is read.
+struct Input {
+    benign: Vec<Named>,
+    popular: Vec<Named>,
+    queried: Vec<Named>,
+    families: Vec<Family>,
+    made: Vec<made::Made>,
+}
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let mut next =
+        || args.next().context("usage: train_dga OUT BENIGN POPULAR QUERIED NOISE DGA...");
+    let out = next()?;
+    let (benign, more, queried, noise) = (next()?, next()?, next()?, next()?);
+    let noise: HashSet<String> = names::read(&noise)?.into_iter().map(|n| n.label).collect();
+    let mut benign = names::read(&benign)?;
+    benign.retain(|n| !noise.contains(&n.label));
+    let mut more = names::read(&more)?;
+    more.retain(|n| !noise.contains(&n.label));
+    let families = args.map(|path| Family::read(&path)).collect::<Result<Vec<_>>>()?;
+    let made = made::families(&benign);
+    let queried = names::read(&queried)?;
+    let input = Input { benign, popular: more, queried, families, made };
+    println!(
+        "{} popular names, {} more, {} queried, {} families, {} made-up names",
+        input.benign.len(),
+        input.popular.len(),
+        input.queried.len(),
+        input.families.len(),
+        input.made.len()
+    );
+    let lines = measure(&input);
+    if out != "-" {
+        std::fs::write(&out, table(&input, lines)).context(out)?;
+    }
+    Ok(())
+}
+
+/// Odds that one in 100 and one in 1,000 benign names exceed.
+#[derive(Clone, Copy, Default)]
+struct Lines {
+    hundredth: f32,
+    thousandth: f32,
+}
+
+impl Lines {
+    fn of(mut odds: Vec<f32>) -> Self {
+        odds.sort_by(|a, b| b.total_cmp(a));
+        Self { hundredth: odds[odds.len() / 100], thousandth: odds[odds.len() / 1_000] }
+    }
+}
+
+/// Leaves out each fold in turn. Returns the mean lines without knowledge of popularity:
+/// what the scale of the value goes by.
+fn measure(input: &Input) -> Lines {
+    let known: HashSet<&str> = input.popular.iter().map(|n| n.label.as_str()).collect();
+    let mut scale = Lines::default();
+    let mut rows: [Vec<Row>; 3] = Default::default();
+    let mut queried_above = [0.0; 2];
+    for fold in 0..FOLDS {
+        let held = |n: &Named| xxh3_64(n.label.as_bytes()) % FOLDS == fold;
+        let out = |f: &Family| f.number(&input.families) % FOLDS == fold;
+        let model = learn(input, |n| !held(n), |f| !out(f)).quantised();
+        let plain = |names: &mut dyn Iterator<Item = &Named>| -> Vec<f32> {
+            names.map(|n| model.odds_of(n)).collect()
+        };
+        let informed = |names: &mut dyn Iterator<Item = &Named>| -> Vec<f32> {
+            let less =
+                |n: &Named| if known.contains(n.label.as_str()) { POPULAR_ODDS } else { 0.0 };
+            names.map(|n| model.odds_of(n) - less(n)).collect()
+        };
+        let looks = Lines::of(plain(&mut input.benign.iter().filter(|n| held(n))));
+        let held_out = Lines::of(informed(&mut input.benign.iter().filter(|n| held(n))));
+        let asked = informed(&mut input.queried.iter());
+        for (sum, line) in queried_above.iter_mut().zip([looks.hundredth, looks.thousandth]) {
+            *sum += above(&asked, line) / FOLDS as f64;
+        }
+        let lines = [looks, held_out, Lines::of(asked)];
+        scale.hundredth += looks.hundredth / FOLDS as f32;
+        scale.thousandth += looks.thousandth / FOLDS as f32;
+        for family in input.families.iter().filter(|f| out(f)) {
+            for (i, (rows, lines)) in rows.iter_mut().zip(lines).enumerate() {
+                let names = &mut family.names.iter();
+                let odds = if i == 0 { plain(names) } else { informed(names) };
+                rows.push(Row::new(family, &odds, lines));
+            }
+        }
+    }
+    let titles = [
+        "popular names, looks alone",
+        "popular names, popularity in other lists known",
+        "queried names, popularity in other lists known",
+    ];
+    for (title, rows) in titles.into_iter().zip(rows) {
+        println!("\nrecall on families not learned from, at 1 % and 0.1 % of {title}:");
+        report(rows);
+    }
+    let [suspicious, strong] = queried_above;
+    println!(
+        "\nqueried names above 0.5: {:.3} %, above 0.9: {:.3} %",
+        suspicious * 100.0,
+        strong * 100.0
+    );
+    scale
+}
+
+struct Row {
+    family: String,
+    names: usize,
+    hundredth: f64,
+    thousandth: f64,
+}
+
+impl Row {
+    fn new(family: &Family, odds: &[f32], lines: Lines) -> Self {
+        let (hundredth, thousandth) = (above(odds, lines.hundredth), above(odds, lines.thousandth));
+        Self { family: family.name.clone(), names: odds.len(), hundredth, thousandth }
+    }
+}
+
+fn above(odds: &[f32], line: f32) -> f64 {
+    odds.iter().filter(|o| **o > line).count() as f64 / odds.len().max(1) as f64
+}
+
+fn report(mut rows: Vec<Row>) {
+    rows.sort_by(|a, b| a.family.cmp(&b.family));
+    let mut sums = BTreeMap::<&str, [f64; 3]>::new();
+    for row in &rows {
+        println!("{:24} {:6} {:.3} {:.3}", row.family, row.names, row.hundredth, row.thousandth);
+        let names = row.names as f64;
+        let weights = [
+            ("all names", names),
+            ("at most 1,000 of each", names.min(1e3)),
+            ("mean of families", 1.0),
+        ];
+        for (key, weight) in weights {
+            let sum = sums.entry(key).or_default();
+            *sum = [
+                sum[0] + weight,
+                sum[1] + weight * row.hundredth,
+                sum[2] + weight * row.thousandth,
+            ];
+        }
+    }
+    for (key, [weight, one, tenth]) in sums {
+        println!("{key:31} {:.3} {:.3}", one / weight, tenth / weight);
+    }
+}
+
+/// Two rounds: the second without benign names that look generated.
+fn learn(input: &Input, seen: impl Fn(&Named) -> bool, kept: impl Fn(&Family) -> bool) -> Model {
+    let mut samples = Vec::new();
+    let mut labels = HashSet::new();
+    for name in input.benign.iter().filter(|n| seen(n) && is_judged(&n.label)) {
+        if labels.insert((name.label.as_str(), name.front as u8)) {
+            samples.push(Sample::new(name, false, 1.0));
+        }
+    }
+    let known: HashSet<&str> = input.benign.iter().map(|n| n.label.as_str()).collect();
+    let more =
+        input.popular.iter().filter(|n| !known.contains(n.label.as_str()) && is_judged(&n.label));
+    let more: Vec<&Named> = more.filter(|n| labels.insert((n.label.as_str(), 0))).collect();
+    let step = more.len().div_ceil(POPULAR_MAX).max(1);
+    for name in more.into_iter().step_by(step).filter(|n| seen(n)) {
+        samples.push(Sample::new(name, false, POPULAR_WEIGHT));
+    }
+    let benign: f32 = samples.iter().map(|s| s.weight).sum();
+    let families: Vec<&Family> = input.families.iter().filter(|f| kept(f)).collect();
+    let total: usize = families.iter().map(|f| f.names.len().min(FAMILY_MAX)).sum();
+    for family in families {
+        let step = family.names.len().div_ceil(FAMILY_MAX).max(1);
+        for name in family.names.iter().step_by(step) {
+            samples.push(Sample::new(name, true, benign * PUBLISHED_SHARE / total as f32));
+        }
+    }
+    let total: f32 = input.made.iter().map(|m| m.weight).sum();
+    for made in &input.made {
+        samples.push(Sample::new(&made.name, true, benign * MADE_SHARE * made.weight / total));
+    }
+    let first = Model::fit(&samples);
+    let mut odds: Vec<f32> =
+        samples.iter().filter(|s| !s.generated).map(|s| first.odds(&s.features)).collect();
+    odds.sort_by(|a, b| b.total_cmp(a));
+    let line = odds[(odds.len() as f32 * UNLIKELY) as usize];
+    samples.retain(|s| s.generated || first.odds(&s.features) <= line);
+    Model::fit(&samples)
+}
+
+/// Header, weights and filter as `model` reads them: 0.5 where 1 in 100 benign names lie
+/// above, 0.9 where 1 in 1,000 do.
+fn table(input: &Input, lines: Lines) -> Vec<u8> {
+    let model = learn(input, |_| true, |_| true);
+    let unit = model.unit();
+    let slope = 9f32.ln() / (lines.thousandth - lines.hundredth);
+    let mut bytes = Vec::new();
+    for field in [unit, model.bias(), lines.hundredth, slope, POPULAR_ODDS] {
+        bytes.extend(field.to_le_bytes());
+    }
+    let steps = (0..WEIGHTS).map(|i| (model.weight(i) / unit).round() as i8);
+    bytes.extend(steps.map(i8::cast_unsigned));
+    bytes.extend(filter(input, &model.quantised()));
+    bytes
+}
+
+/// The popular labels that look generated most.
+fn filter(input: &Input, model: &Model) -> Vec<u8> {
+    let names = input.benign.iter().chain(&input.popular).filter(|n| is_judged(&n.label));
+    let mut odds: BTreeMap<&str, f32> = BTreeMap::new();
+    for name in names {
+        let odds = odds.entry(&name.label).or_insert(f32::MIN);
+        *odds = odds.max(model.odds_of(name));
+    }
+    let mut labels: Vec<(&str, f32)> = odds.into_iter().collect();
+    labels.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
+    labels.truncate(FILTER_LABELS);
+    let least = labels.last().map_or(0.0, |l| l.1);
+    println!("{} popular labels in the filter, down to odds of {least:.2}", labels.len());
+    let mut filter = vec![0; popular::POPULAR_BYTES];
+    labels.iter().for_each(|(label, _)| popular::insert(&mut filter, label));
+    filter
+}
