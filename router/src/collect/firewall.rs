@@ -176,7 +176,7 @@ pub fn normalise(
 }
 
 /// What the rule's prefix says will happen: `agentmon-reject `, fw4's `drop wan in: `.
-fn verdict(prefix: &[u8]) -> Verdict {
+pub(super) fn verdict(prefix: &[u8]) -> Verdict {
     let has = |word: &[u8]| prefix.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
     if has(b"reject") {
         Verdict::Reject

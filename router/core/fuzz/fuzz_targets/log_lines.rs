@@ -1,13 +1,16 @@
 //! Any bytes as lines of a resolver's log: every event fits the wire, and a reader that was
 //! stopped and resumed between two lines says the same. The same bytes as a stream of syslog
-//! (pieces make no difference), and as entries of AdGuard Home's query log.
+//! (pieces make no difference), as entries of AdGuard Home's query log, and as packets in a
+//! kernel's log.
 #![no_main]
 
-use agentmon_core::Timestamp;
+use agentmon_core::event::Body;
+use agentmon_core::{Event, Timestamp};
 use agentmon_core::wire::{decode_event, encode_event};
 use agentmon_router::collect::adguard::decode::decode;
 use agentmon_router::collect::dnsmasq_log::Reader;
 use agentmon_router::collect::syslog::frame::{Frame, Frames};
+use agentmon_router::collect::syslog::kernel;
 use agentmon_router::localtime::Zone;
 use libfuzzer_sys::fuzz_target;
 
@@ -27,6 +30,8 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(frames(bytes, bytes.len()), frames(bytes, 3));
     let entries = bytes.split(|b| *b == b'\n').filter_map(|line| decode(line, now).ok());
     events.extend(entries.map(|entry| entry.event));
+    let packets = bytes.split(|b| *b == b'\n').filter_map(kernel::packet);
+    events.extend(packets.map(|packet| Event { time: now, body: Body::Firewall(packet) }));
     for event in events {
         assert_eq!(decode_event(&encode_event(&event)).expect("fits the wire"), event);
     }

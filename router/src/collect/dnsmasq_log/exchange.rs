@@ -90,6 +90,13 @@ impl Outcome {
         self.rcode = None;
     }
 
+    /// The answer is forged or broken (DNSSEC): what the client got is an error.
+    pub(super) fn refuse_bogus(&mut self, reason: &str) {
+        let text = if reason.is_empty() { "DNSSEC bogus" } else { reason };
+        self.answers = vec![Answer::Other(format!("EDE: {text}"))];
+        self.rcode = Some(2);
+    }
+
     pub(super) fn push(&mut self, answer: Answer) {
         if self.answers.len() < ANSWERS_MAX {
             self.answers.push(answer);

@@ -11,6 +11,8 @@
 //!   with the name that was asked for; behind `<CNAME>` follows the target's name. What
 //!   kind of value it is tells which of several questions for the name it answers, and all
 //!   clients that wait for the same name and type get the same answer;
+//! - behind `validation result is BOGUS` comes an answer that the client does not get: it is
+//!   told SERVFAIL, and so are we;
 //! - an error line (`reply error is SERVFAIL`) has no name: it belongs to the only question
 //!   on its way, or is kept until one times out.
 //!
@@ -75,6 +77,9 @@ pub(super) struct Joiner {
     runs: Vec<Run>,
     pub(super) errors: VecDeque<(Timestamp, u16)>,
     next_seq: u64,
+    /// The next answer of this process and serial number is forged or broken, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bogus: Option<(u32, u32, String)>,
     #[serde(skip)]
     counts: JoinCounts,
 }
@@ -98,6 +103,7 @@ impl Joiner {
     ) {
         self.finish_run_of(at.pid, out);
         self.expire(at.time, out);
+        self.bogus.take_if(|(pid, ..)| *pid == at.pid);
         if self.open.len() >= EXCHANGES_MAX
             && let Some(oldest) = self.open.pop_front()
         {
@@ -212,6 +218,8 @@ impl Joiner {
             run.any = question.qtype == 255;
             run.asked = question.key;
         }
+        let own = |(pid, id, _): &mut (u32, u32, String)| (*pid, *id) == (at.pid, at.id);
+        run.bogus = self.bogus.take_if(own).map(|(.., reason)| reason);
         if self.runs.len() >= RUNS_MAX {
             self.finish_run(0, out);
         }
@@ -236,6 +244,13 @@ impl Joiner {
         if let Some(exchange) = self.take(seq) {
             self.give_up(exchange, DnsStatus::Forwarded, out);
         }
+    }
+
+    /// The resolver found an answer forged or broken, and prints it next.
+    pub(super) fn bogus(&mut self, at: Place, ede: Option<&[u8]>, out: &mut Vec<Event>) {
+        self.finish_run_of(at.pid, out);
+        let reason = ede.map(|text| printable(text, TEXT_BYTES_MAX - 5));
+        self.bogus = Some((at.pid, at.id, reason.unwrap_or_default()));
     }
 
     /// The resolver threw an answer away because it points into the local network.
@@ -282,7 +297,10 @@ impl Joiner {
 
     /// The answer is complete: it goes to everybody who waits for it.
     fn finish_run(&mut self, i: usize, out: &mut Vec<Event>) {
-        let run = self.runs.remove(i);
+        let mut run = self.runs.remove(i);
+        if let Some(reason) = run.bogus.take() {
+            run.outcome.refuse_bogus(&reason);
+        }
         self.counts.answers_cut += u64::from(run.outcome.cut);
         let leader = run.leader.or_else(|| self.leader_by_kind(&run));
         let Some(leader) = leader.and_then(|seq| self.take(seq)) else {

@@ -73,6 +73,9 @@ pub enum What<'a> {
     LinesLost(u64),
     /// Belongs to DNSSEC validation, not to a client's exchange.
     Dnssec,
+    /// The answer that follows is forged or broken (DNSSEC): the resolver prints it and
+    /// tells its client of an error instead. With the reason, where it is said.
+    Bogus(Option<&'a [u8]>),
     /// Understood and not needed.
     Other,
     /// Not understood.

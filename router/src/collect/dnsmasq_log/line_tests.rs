@@ -116,11 +116,15 @@ fn upstream() {
     ] {
         check(&format!("reply x.example is {blocked}"), "Upstream x.example Blocked");
     }
+    check("validation result is BOGUS", "Bogus(None)");
+    check("validation 31.2.0.192.in-addr.arpa is BOGUS", "Bogus(None)");
+    let expired = "validation www.example.com is BOGUS (EDE: DNSSEC signature expired)";
+    check(expired, &format!("Bogus(Some({:?}))", b"DNSSEC signature expired"));
     for dnssec in [
         "dnssec-query[DS] example.com to 127.0.0.1#5335",
         "dnssec-retry[DS] example.com to 127.0.0.1#5335",
         "validation result is INSECURE",
-        "validation www.example.com is BOGUS (EDE: DNSSEC signature expired)",
+        "validation www.example.com is INSECURE",
         "5801 dnssec-query[DS] example.com to 192.0.2.1",
     ] {
         assert!(show(dnssec.as_bytes()).ends_with("Dnssec"), "{dnssec}");

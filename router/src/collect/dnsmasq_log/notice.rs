@@ -2,7 +2,7 @@
 //!
 //! In: a message body. Out: what matters of it. Pure.
 
-use super::line::What;
+use super::line::{What, without_note};
 
 /// Begins of messages that matter for health, and of those that say nothing about clients.
 pub(super) fn notice(body: &[u8]) -> Option<What<'_>> {
@@ -21,7 +21,9 @@ pub(super) fn notice(body: &[u8]) -> Option<What<'_>> {
         return Some(What::LinesLost(number));
     }
     if body.starts_with(b"validation ") {
-        return Some(What::Dnssec);
+        let (text, ede) = without_note(body);
+        let bogus = text.ends_with(b" is BOGUS");
+        return Some(if bogus { What::Bogus(ede) } else { What::Dnssec });
     }
     OTHERS.iter().any(|begin| body.starts_with(begin.as_bytes())).then_some(What::Other)
 }

@@ -24,6 +24,8 @@ pub enum Program {
     Dnsmasq,
     /// `dnsmasq-dhcp`.
     Dhcp,
+    /// `kernel`: among much else, packets the firewall stopped.
+    Kernel,
     /// `dnsmasq-tftp`, `dnsmasq-script`, or a program of its own in a shared log.
     Other,
 }

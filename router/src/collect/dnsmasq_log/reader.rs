@@ -133,7 +133,7 @@ impl Reader {
     pub fn prefixed(&mut self, prefixed: &Prefixed<'_>, out: &mut Vec<Event>) {
         self.counts.lines += 1;
         self.stamper.set_last(Some(prefixed.time));
-        if prefixed.program == Program::Other {
+        if matches!(prefixed.program, Program::Kernel | Program::Other) {
             self.counts.other_programs += 1;
             return;
         }
@@ -164,6 +164,7 @@ impl Reader {
                 self.joiner.answer(at, &answer, out);
             }
             What::Duplicate => self.joiner.duplicate(at, out),
+            What::Bogus(ede) => self.joiner.bogus(at, ede, out),
             What::Rebind(name) => self.joiner.rebind(at, name, out),
             What::Lease(lease) => {
                 self.counts.leases += 1;

@@ -340,6 +340,40 @@ fn errors_without_a_name() {
     );
 }
 
+/// The resolver prints what it was told; its client gets an error.
+#[test]
+fn forged_answers_do_not_reach_the_client() {
+    check(
+        "query[A] a.example from ~31
+         forwarded a.example to 192.0.2.1
+         dnssec-query[DS] example to 192.0.2.1
+         reply example is no DS
+         validation result is BOGUS
+         reply a.example is <CNAME>
+         reply b.example is 203.0.113.1
+         query[A] c.example from ~31
+         forwarded c.example to 192.0.2.1
+         validation result is SECURE
+         reply c.example is 203.0.113.2
+         7 ~31/1 query[A] d.example from ~31
+         7 ~31/1 forwarded d.example to 192.0.2.1
+         7 ~31/1 validation d.example is BOGUS (EDE: DNSSEC signature expired)
+         7 ~31/1 reply d.example is 203.0.113.3
+         8 ~31/1 query[A] e.example from ~31
+         8 ~31/1 validation e.example is BOGUS
+         query[A] f.example from ~31
+         forwarded f.example to 192.0.2.1
+         reply f.example is 203.0.113.4",
+        &[
+            "31 1 a.example forwarded 2 \"EDE: DNSSEC bogus\" @192.0.2.1",
+            "31 1 c.example forwarded 0 =203.0.113.2 @192.0.2.1",
+            "31 1 d.example forwarded 2 \"EDE: DNSSEC signature expired\" @192.0.2.1",
+            "31 1 f.example forwarded 0 =203.0.113.4 @192.0.2.1",
+            "31 1 e.example unknown",
+        ],
+    );
+}
+
 #[test]
 fn late_and_lost_answers() {
     check(

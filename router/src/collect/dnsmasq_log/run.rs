@@ -38,6 +38,9 @@ pub(super) struct Run {
     pub(super) kind: Option<u16>,
     /// An error or "no data" ends an answer.
     closed: bool,
+    /// The resolver found it forged or broken, for this reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bogus: Option<String>,
     pub(super) outcome: Outcome,
     /// The last line's time.
     pub(super) time: Timestamp,
@@ -63,6 +66,7 @@ impl Run {
             after_cname: false,
             kind: None,
             closed: false,
+            bogus: None,
             outcome: Outcome::of(answer.origin, answer.source),
             time: at.time,
             fine: at.fine,

@@ -25,6 +25,9 @@ pub(super) fn tag(rest: &[u8], dated: bool) -> Option<Tagged<'_>> {
     if let Some(found) = own_tag(rest) {
         return tagged(none, found);
     }
+    if let Some(message) = rest.strip_prefix(b"kernel:") {
+        return tagged(none, (Program::Kernel, 0, message.trim_ascii_start()));
+    }
     let Some(space) = memchr::memchr(b' ', rest) else {
         return tagged(none, (Program::Dnsmasq, 0, rest));
     };
@@ -32,6 +35,9 @@ pub(super) fn tag(rest: &[u8], dated: bool) -> Option<Tagged<'_>> {
     let after_host = after_host.get(1..).unwrap_or_default();
     if let Some(found) = own_tag(after_host) {
         return tagged(host, found);
+    }
+    if let Some(message) = after_host.strip_prefix(b"kernel:") {
+        return tagged(host, (Program::Kernel, 0, message.trim_ascii_start()));
     }
     if dated && is_foreign_tag(rest) {
         return tagged(none, (Program::Other, 0, rest));
@@ -96,6 +102,7 @@ pub(super) fn rfc5424(rest: &[u8]) -> Option<Tagged<'_>> {
     let program = match app {
         b"dnsmasq" | b"pihole-FTL" => Program::Dnsmasq,
         b"dnsmasq-dhcp" => Program::Dhcp,
+        b"kernel" => Program::Kernel,
         _ => Program::Other,
     };
     let host = if host == b"-" { b"" } else { host };

@@ -24,6 +24,8 @@ macro_rules! counts {
 counts! {
     /// Messages taken.
     messages = "syslog.messages",
+    /// Packets a firewall stopped.
+    packets = "syslog.packets",
     /// Of other programs, or of none that is understood.
     not_dns = "syslog.not_dns",
     queries = "syslog.queries",

@@ -1,11 +1,12 @@
 //! Messages of many machines -> DNS events: the pure heart of the receiver.
 //!
 //! In: one message, who sent it, and when it came. Out: DNS exchanges and devices, read by
-//! the log collector's own [`Reader`], one for each sender and host name; gaps. The
-//! collector's thread; at most [`HOSTS_MAX`] readers of up to 0.2 MB.
+//! the log collector's own [`Reader`], one for each sender and host name; packets a firewall
+//! stopped ([`kernel`]); gaps. The collector's thread; at most [`HOSTS_MAX`] readers of up to 0.2 MB.
 //!
 //! Invariants:
-//! - every message is counted once: DNS, or not (`syslog.not_dns`);
+//! - every message is counted once: DNS, a packet (`syslog.packets`), or neither
+//!   (`syslog.not_dns`);
 //! - lines of different machines never join; process ids keep a machine's processes apart
 //!   inside the reader. The host name in a message is what the sender says: it separates,
 //!   and is believed for nothing else;
@@ -20,9 +21,9 @@ use agentmon_core::Event;
 use agentmon_core::event::{Body, unmap};
 use agentmon_core::time::{Mono, Timestamp};
 
-use super::SOURCE;
 use super::counted::Counts;
 use super::sources::{Now, Sources};
+use super::{SOURCE, kernel};
 use crate::collect::dnsmasq_log::Reader;
 use crate::collect::dnsmasq_log::prefix::Program;
 use crate::localtime::Zone;
@@ -79,9 +80,22 @@ impl Hosts {
             prefixed.time = now.wall;
             prefixed.fine = false;
         }
-        if prefixed.program == Program::Other {
-            counts.not_dns.inc();
-            return;
+        match prefixed.program {
+            Program::Dnsmasq | Program::Dhcp => {}
+            Program::Kernel => {
+                match kernel::packet(&prefixed.message) {
+                    Some(packet) => {
+                        counts.packets.inc();
+                        out.push(Event { time: prefixed.time, body: Body::Firewall(packet) });
+                    }
+                    None => counts.not_dns.inc(),
+                }
+                return;
+            }
+            Program::Other => {
+                counts.not_dns.inc();
+                return;
+            }
         }
         let from = out.len();
         let i = self.host(peer, prefixed.host, now.mono, counts, out);

@@ -157,6 +157,27 @@ fn a_lease_is_a_device() {
 }
 
 #[test]
+fn a_packet_the_firewall_stopped() {
+    let said = "reject lan forward: IN=br-lan OUT=eth1 MAC=00:00:5e:00:53:01:00:00:5e:00:53:1f:08:00 \
+                SRC=192.0.2.31 DST=203.0.113.80 LEN=60 PROTO=TCP SPT=51604 DPT=25 ";
+    for before in [
+        "<4>Nov 23 14:00:05 router kernel: [311423.870453] ",
+        "<4>1 2026-11-23T14:00:05Z router kernel - - - [311423.870453] ",
+        "<4>kernel: [ 203.842973] ",
+        "Mon Nov 23 14:00:05 2026 kern.warn kernel: [311423.870453] ",
+        "<4>Nov 23 14:00:05 kernel: ",
+    ] {
+        let mut bench = Bench::new();
+        bench.say(PEER, 5, format!("{before}{said}").as_bytes());
+        let [event] = &bench.out[..] else { panic!("{before}: {:?}", bench.out) };
+        let Body::Firewall(packet) = &event.body else { panic!("{event:?}") };
+        assert_eq!((event.time, packet.prefix.as_str()), (now(5).wall, "reject lan forward"));
+        assert_eq!(packet.dst.to_string(), "203.0.113.80:25");
+        assert_eq!(bench.end().1["syslog.packets"], 1);
+    }
+}
+
+#[test]
 fn wrong_clocks() {
     #[track_caller]
     fn check(date: &str, expected: i64, gap: Option<&str>) {

@@ -1,4 +1,5 @@
-//! DNS queries and answers, and leases, from the syslog of other machines.
+//! DNS queries and answers, leases, and packets the firewall stopped, from the syslog of
+//! other machines.
 //!
 //! In: syslog (RFC 5424, RFC 3164) by UDP (RFC 5426), TCP (RFC 6587, octet counting and
 //! newlines) and TLS (RFC 5425), as dnsmasq, Pi-hole, OpenWrt's logd and relays send it.
@@ -23,6 +24,7 @@ mod connection;
 mod counted;
 pub mod frame;
 mod hosts;
+pub mod kernel;
 mod listen;
 mod sources;
 mod tls;
