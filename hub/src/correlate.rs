@@ -80,7 +80,7 @@ impl Default for Correlator {
 impl Correlator {
     /// Takes in one exchange.
     pub fn learn(&mut self, time: Timestamp, dns: &Dns, devices: &Devices) {
-        if dns.addresses().next().is_none() {
+        if dns.destinations().next().is_none() {
             return;
         }
         self.learn_as(time, dns);
@@ -91,7 +91,7 @@ impl Correlator {
 
     fn learn_as(&mut self, time: Timestamp, dns: &Dns) {
         self.names.learn(time, dns);
-        for address in dns.addresses() {
+        for address in dns.destinations() {
             if self.wanted.contains_key(&(dns.client, address)) {
                 self.answered.insert((dns.client, address));
             }

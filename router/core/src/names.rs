@@ -148,7 +148,7 @@ impl Names {
 
     /// Remembers the address answers of one exchange.
     pub fn learn(&mut self, time: Timestamp, dns: &Dns) {
-        for address in dns.addresses() {
+        for address in dns.destinations() {
             self.insert(dns.client, address, &dns.name, time);
         }
     }
@@ -157,7 +157,7 @@ impl Names {
     /// its addresses and connects over another (IPv4 resolver, IPv6 connection).
     pub fn learn_device(&mut self, time: Timestamp, dns: &Dns) {
         let client = dns.mac.map_or(dns.client, device_key);
-        for address in dns.addresses() {
+        for address in dns.destinations() {
             self.insert(client, address, &dns.name, time);
         }
     }

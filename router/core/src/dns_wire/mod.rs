@@ -6,6 +6,7 @@
 //! missing. Runs on the collector's thread; no I/O, no state.
 //!
 //! Format: RFC 1035 section 4 with compression, RFC 6891 (EDNS, extended response code),
+//! RFC 8914 (extended errors),
 //! RFC 2181 section 8 (time to live), RFC 6762 section 10.2 (cache-flush bit of mDNS).
 //!
 //! Invariants:
@@ -17,10 +18,10 @@
 mod rdata;
 mod types;
 
-use crate::event::{ANSWERS_MAX, Answer};
-use crate::name::{Name, NameBuilder};
+use crate::event::{ANSWERS_MAX, Answer, TEXT_BYTES_MAX};
+use crate::name::{Name, NameBuilder, cut};
 
-pub use types::{rcode_name, type_name, type_number};
+pub use types::{ede_name, rcode_name, type_name, type_number};
 
 /// Most compression pointers one name may pass: one for each label a name can have
 /// (127), so that every name a resolver accepts is read here too.
@@ -29,6 +30,8 @@ pub const POINTERS_MAX: usize = 127;
 const HEADER_OCTETS: usize = 12;
 /// EDNS pseudo-record (RFC 6891 section 6.1.1).
 const TYPE_OPT: u16 = 41;
+/// EDNS option of an extended error (RFC 8914 section 2).
+const OPTION_EDE: u16 = 15;
 
 /// What could be read of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct Message {
     pub response: bool,
     /// The server cut the message (TC): the client will ask again over TCP.
     pub truncated: bool,
+    /// Extended error of a response (RFC 8914): its code, and what it says.
+    pub ede: Option<(u16, String)>,
     /// Response code, the EDNS part included; see [`rcode_name`]. 0 in a query.
     pub rcode: u16,
     /// The first question; `None` where the message has none or is cut before its end.
@@ -89,6 +94,32 @@ pub enum DnsWireError {
 }
 
 impl Message {
+    /// The extended error as an answer, in the words of dnsmasq's log: `EDE: TEXT`.
+    #[must_use]
+    pub fn ede_answer(&self) -> Option<Answer> {
+        let (code, text) = self.ede.as_ref()?;
+        let name = ede_name(*code);
+        let all =
+            if text.is_empty() { format!("EDE: {name}") } else { format!("EDE: {name}: {text}") };
+        Some(Answer::Other(cut(all, TEXT_BYTES_MAX)))
+    }
+
+    /// What the client was told, in the order of the message; an extended error comes last.
+    /// At most [`ANSWERS_MAX`].
+    #[must_use]
+    pub fn into_answers(self) -> Vec<Answer> {
+        let ede = self.ede_answer();
+        let room = ANSWERS_MAX - usize::from(ede.is_some());
+        self.answers.into_iter().map(|record| record.data).take(room).chain(ede).collect()
+    }
+
+    /// The resolver says of itself that it keeps the answer back: blocked, censored, filtered
+    /// or prohibited (RFC 8914 sections 4.16 to 4.19).
+    #[must_use]
+    pub fn is_kept_back(&self) -> bool {
+        self.ede.as_ref().is_some_and(|(code, _)| (15..=18).contains(code))
+    }
+
     /// Smallest time to live of the address answers, in seconds.
     #[must_use]
     pub fn address_ttl(&self) -> Option<u32> {
@@ -136,6 +167,7 @@ fn header(reader: &mut Reader<'_>) -> Result<(Message, Counts), Stop> {
         id,
         response,
         truncated: flags & 0x0200 != 0,
+        ede: None,
         rcode: if response { flags & 15 } else { 0 },
         question: None,
         answers: Vec::new(),
@@ -169,11 +201,12 @@ fn body(reader: &mut Reader<'_>, counts: Counts, message: &mut Message) -> Resul
     }
     for _ in 0..counts.others {
         reader.skip_name()?;
-        let record = reader.record()?;
+        let mut record = reader.record()?;
         if record.rtype == TYPE_OPT && message.response {
             // RFC 6891 section 6.1.3: the upper 8 bits of the code stand where the time to
             // live has its own upper 8.
             message.rcode |= (record.ttl_field >> 20 & 0xff0) as u16;
+            message.ede = message.ede.take().or(record.data.extended_error());
         }
     }
     Ok(())

@@ -4,18 +4,21 @@
 //! Formats: RFC 1035 section 3.3, RFC 2782 (SRV), RFC 9460 (SVCB, HTTPS), RFC 8659 (CAA),
 //! RFC 3597 section 5 (`\# length hex` for types without a form of their own).
 //!
-//! The address hints of SVCB and HTTPS records stay text: a client may use them, but it is
-//! told to look the target up as well (RFC 9460 section 7.3), so they explain no connection.
+//! The address hints of SVCB and HTTPS records stand in the text, where
+//! [`crate::event::Dns::destinations`] finds them: a client may connect by them at once (RFC
+//! 9460 section 7.3).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::types::type_name;
-use super::{Reader, Stop};
+use super::{OPTION_EDE, Reader, Stop};
 use crate::event::{Answer, TEXT_BYTES_MAX, unmap};
 use crate::name::{cut, printable};
 
 /// Octets shown of data that has no form of its own.
 const HEX_OCTETS_MAX: usize = 64;
+/// Most octets of what a server says of an error.
+const EDE_TEXT_MAX: usize = 128;
 
 impl Reader<'_> {
     /// This record data as an answer. Data that breaks its type's format is shown in hex:
@@ -56,6 +59,20 @@ impl Reader<'_> {
             _ => return Err(Stop::Bad("no form of its own")),
         }
         Ok(out)
+    }
+
+    /// The first extended error among the options of an OPT record; options that break the
+    /// format end the search and nothing else.
+    pub(super) fn extended_error(&mut self) -> Option<(u16, String)> {
+        loop {
+            let (option, length) = (self.u16().ok()?, usize::from(self.u16().ok()?));
+            let data = self.take(length).ok()?;
+            if option == OPTION_EDE
+                && let Some((code, text)) = data.split_first_chunk::<2>()
+            {
+                return Some((u16::from_be_bytes(*code), printable(text, EDE_TEXT_MAX)));
+            }
+        }
     }
 
     fn soa(&mut self, out: &mut String) -> Result<(), Stop> {

@@ -134,6 +134,30 @@ fn the_extended_code_comes_from_edns() {
 }
 
 #[test]
+fn extended_errors() {
+    #[track_caller]
+    fn check(options: &[u8], expected: Option<&str>, kept_back: bool) {
+        let message = Bytes::response(NAME, 1, 0, 1).record(&[0], TYPE_OPT, 0, options).decode();
+        let expected = expected.map(|text| Answer::Other(text.to_owned()));
+        assert_eq!((message.ede_answer(), message.is_kept_back()), (expected, kept_back));
+        assert!(!message.incomplete);
+    }
+    check(b"", None, false);
+    check(b"\0\x0f\0\x02\0\x06", Some("EDE: DNSSEC bogus"), false);
+    check(b"\0\x0f\0\x06\0\x0fads!", Some("EDE: blocked: ads!"), true);
+    // Behind a cookie; a text that is not meant for a terminal.
+    check(b"\0\x0a\0\x02xx\0\x0f\0\x04\0\x11\x1b[", Some("EDE: filtered: \\x1b["), true);
+    check(b"\0\x0f\0\x02\x01\0", Some("EDE: code 256"), false);
+    check(b"\0\x0f\0\x01\0", None, false);
+    check(b"\0\x0f\0\x09\0\x06", None, false);
+    check(
+        &[b"\0\x0f\0\xc8\0\x00".as_slice(), &[b'x'; 198]].concat(),
+        Some(&format!("EDE: other: {}...", "x".repeat(128))),
+        false,
+    );
+}
+
+#[test]
 fn a_query_has_no_code() {
     let mut bytes = Bytes::response(NAME, 1, 0, 0);
     bytes.0[2] = 0x01;

@@ -76,6 +76,50 @@ const RCODES: &[(u16, &str)] = &[
     (23, "BADCOOKIE"),
 ];
 
+/// IANA's registry "Extended DNS Error Codes" (RFC 8914 section 5.2), by number.
+const EXTENDED_ERRORS: [&str; 31] = [
+    "other",
+    "unsupported DNSKEY algorithm",
+    "unsupported DS digest",
+    "stale answer",
+    "forged",
+    "DNSSEC indeterminate",
+    "DNSSEC bogus",
+    "DNSSEC signature expired",
+    "DNSSEC signature not yet valid",
+    "DNSKEY missing",
+    "RRSIG missing",
+    "no zone key bit set",
+    "NSEC missing",
+    "cached error",
+    "not ready",
+    "blocked",
+    "censored",
+    "filtered",
+    "prohibited",
+    "stale NXDOMAIN",
+    "not authoritative",
+    "not supported",
+    "no reachable authority",
+    "network error",
+    "invalid data",
+    "signature expired before valid",
+    "too early",
+    "unsupported NSEC3 iterations value",
+    "unable to conform to policy",
+    "synthesized",
+    "invalid query type",
+];
+
+/// `15` -> `blocked`, `99` -> `code 99`.
+#[must_use]
+pub fn ede_name(code: u16) -> Cow<'static, str> {
+    match EXTENDED_ERRORS.get(usize::from(code)) {
+        Some(name) => Cow::Borrowed(*name),
+        None => Cow::Owned(format!("code {code}")),
+    }
+}
+
 /// `1` -> `A`, `65` -> `HTTPS`, `4660` -> `TYPE4660`.
 #[must_use]
 pub fn type_name(number: u16) -> Cow<'static, str> {

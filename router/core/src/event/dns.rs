@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Mac;
+use super::{Mac, unmap};
 use crate::name::Name;
 
 /// How a DNS exchange ended.
@@ -106,5 +106,24 @@ impl Dns {
             Answer::Address(ip) => Some(*ip),
             _ => None,
         })
+    }
+
+    /// Where a client may go after this answer: its addresses, and the address hints of
+    /// HTTPS and SVCB records, which clients use at once (RFC 9460 section 7.3).
+    pub fn destinations(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses().chain(self.hints())
+    }
+
+    /// From the text that [`crate::dns_wire`] makes of such records.
+    fn hints(&self) -> impl Iterator<Item = IpAddr> {
+        let is_service = matches!(self.qtype, 64 | 65);
+        let texts = self.answers.iter().filter(move |_| is_service).filter_map(|a| match a {
+            Answer::Other(text) => Some(text.as_str()),
+            _ => None,
+        });
+        let hints = texts.flat_map(|text| text.split(' ')).filter_map(|parameter| {
+            parameter.strip_prefix("ipv4hint=").or_else(|| parameter.strip_prefix("ipv6hint="))
+        });
+        hints.flat_map(|hints| hints.split(',')).filter_map(|hint| hint.parse().ok().map(unmap))
     }
 }

@@ -56,6 +56,24 @@ fn a_blocked_answer_names_no_address() {
 }
 
 #[test]
+fn the_hints_of_a_service_record_are_destinations_too() {
+    let mut names = Names::new(NamesConfig::default());
+    let mut dns = answer("192.0.2.1", "a.example", "203.0.113.9");
+    let text = "HTTPS 1 . alpn=h2,h3 ipv4hint=203.0.113.1,203.0.113.2 ipv6hint=2001:db8::1";
+    dns.answers = vec![crate::event::Answer::Other(text.to_owned())];
+    // The same words in a text anybody may write.
+    names.learn(at(10), &Dns { qtype: 16, ..dns.clone() });
+    assert!(names.is_empty());
+    names.learn(at(10), &Dns { qtype: 65, ..dns.clone() });
+    for ip in ["203.0.113.1", "203.0.113.2", "2001:db8::1"] {
+        check(&names, "192.0.2.1", ip, 12, Some(("a.example", 2000)));
+    }
+    dns.answers = vec![crate::event::Answer::Other("SVCB 1 . ipv4hint=203.0.113.7,203...".into())];
+    names.learn(at(10), &Dns { qtype: 64, ..dns });
+    assert_eq!(names.len(), 4);
+}
+
+#[test]
 fn the_clock_is_set() {
     let mut names = Names::new(NamesConfig::default());
     let (old, new) = (Timestamp::from_secs(100), at(0));

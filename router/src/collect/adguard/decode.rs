@@ -118,8 +118,8 @@ impl Told {
         Self {
             rcode: Some(message.rcode),
             ttl: message.address_ttl(),
-            answers: message.answers.into_iter().map(|record| record.data).collect(),
             unreadable: message.incomplete,
+            answers: message.into_answers(),
         }
     }
 

@@ -147,7 +147,13 @@ impl Exchanges {
         dns.status = status(&message);
         dns.rcode = Some(message.rcode);
         dns.ttl = message.address_ttl();
-        dns.answers = message.answers.into_iter().map(|r| r.data).collect();
+        if message.is_kept_back()
+            && let Some(Answer::Other(text)) = message.ede_answer()
+        {
+            dns.status = DnsStatus::Blocked;
+            dns.blocked_by = Some(text);
+        }
+        dns.answers = message.into_answers();
         dns.latency_us = latency_us;
         Some(dns)
     }
@@ -271,6 +277,7 @@ mod tests {
             id,
             response: false,
             truncated: false,
+            ede: None,
             rcode: 0,
             question: Some(Question {
                 name: "www.example.com".parse().unwrap(),
@@ -308,6 +315,20 @@ mod tests {
         assert_eq!((dns.latency_us, dns.mac.is_some()), (Some(12_000), true));
         assert_eq!(dns.upstream.as_deref(), Some("192.0.2.1"));
         assert_eq!(open.expire(seen(60_000).mono), []);
+    }
+
+    #[test]
+    fn what_a_resolver_keeps_back_is_blocked() {
+        let mut open = Exchanges::new(10);
+        let ede = |code, text: &str| Some((code, text.to_owned()));
+        let told = Message { rcode: 5, ede: ede(17, "malware"), ..answer(7, &[]) };
+        let dns = tell(&mut open, &seen(0), told).unwrap();
+        assert_eq!((dns.status, dns.rcode), (DnsStatus::Blocked, Some(5)));
+        assert_eq!(dns.blocked_by.as_deref(), Some("EDE: filtered: malware"));
+        let told = Message { rcode: 2, ede: ede(6, ""), ..answer(8, &[]) };
+        let dns = tell(&mut open, &seen(0), told).unwrap();
+        assert_eq!((dns.status, dns.blocked_by), (DnsStatus::Forwarded, None));
+        assert_eq!(dns.answers, [Answer::Other("EDE: DNSSEC bogus".into())]);
     }
 
     #[test]
