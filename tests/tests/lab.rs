@@ -23,3 +23,5 @@ mod pihole;
 mod reload;
 #[path = "lab/space.rs"]
 mod space;
+#[path = "lab/syslog.rs"]
+mod syslog;

@@ -65,6 +65,34 @@ pub fn pihole(world: &World, host: &str, address: &str) -> Proc {
     dnsmasq(world, host, address, "pihole", &conf)
 }
 
+/// Another machine that resolves for others and has no disk for its log: in `host`, at
+/// `address`; busybox's syslogd sends it to `to` by datagram. Both see a `/dev` of their own.
+///
+/// # Panics
+/// When it does not answer.
+#[must_use]
+pub fn resolver_with_syslog(world: &World, host: &str, address: &str, to: (&str, u16)) -> Proc {
+    world.plug_in(host);
+    world.set_address(host, address);
+    let conf = format!("listen-address={address}\nserver={WAN}\nlog-queries=extra\n");
+    let file = configuration(world, host, &conf);
+    let tool = |name| need::find(name).expect("checked before").display().to_string();
+    let (busybox, dnsmasq) = (tool("busybox"), tool("dnsmasq"));
+    let script = format!(
+        "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && \
+         mknod -m 666 /dev/urandom c 1 9 || exit 1
+         {busybox} syslogd -n -O /dev/null -R {}:{} &
+         while [ ! -S /dev/log ]; do sleep 0.05; done
+         exec {dnsmasq} --keep-in-foreground --conf-file={file}",
+        to.0, to.1
+    );
+    let log = world.file(&format!("{host}.log"));
+    // `ip netns exec` has made a mount namespace of its own.
+    let server = Proc::start(host, &log, std::path::Path::new("/bin/sh"), &["-c", &script]);
+    is_ready(host, address, host);
+    server
+}
+
 /// Where the Pi-hole writes its queries.
 #[must_use]
 pub fn pihole_log(world: &World) -> PathBuf {
@@ -78,17 +106,27 @@ pub fn resolver_log(world: &World) -> PathBuf {
 }
 
 fn dnsmasq(world: &World, host: &str, address: &str, name: &str, conf: &str) -> Proc {
+    let conf = format!("--conf-file={}", configuration(world, name, conf));
+    let program = need::find("dnsmasq").expect("checked before");
+    let log = world.file(&format!("{name}.log"));
+    let server = Proc::start(host, &log, &program, &["--keep-in-foreground", &conf]);
+    is_ready(host, address, name);
+    server
+}
+
+/// A configuration file of dnsmasq; its path.
+fn configuration(world: &World, name: &str, conf: &str) -> String {
     let file = world.file(&format!("{name}.conf"));
     let common = "no-resolv\nno-hosts\nbind-interfaces\nuser=root\npid-file=\ncache-size=1000\n";
     std::fs::write(&file, format!("{common}{conf}")).expect("test folder is writable");
-    let program = need::find("dnsmasq").expect("checked before");
-    let conf = format!("--conf-file={}", file.display());
-    let log = world.file(&format!("{name}.log"));
-    let server = Proc::start(host, &log, &program, &["--keep-in-foreground", &conf]);
+    file.display().to_string()
+}
+
+#[track_caller]
+fn is_ready(host: &str, address: &str, name: &str) {
     eventually(5.0, &format!("{name} answers"), || {
         ask_from(host, None, address, "ready.invalid", A).map(drop)
     });
-    server
 }
 
 /// A client in `lan` or `tv`, by its own address `from`, asks the router's resolver.
