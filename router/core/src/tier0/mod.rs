@@ -15,15 +15,26 @@ pub mod blocklist;
 mod clients;
 pub mod dga;
 pub mod direct_ip;
+pub mod dns_bypass;
+pub mod dns_rebinding;
+pub mod dns_tunnel;
 pub mod firewall;
 mod locals;
+pub mod long_flow;
 mod moment;
 pub mod new_device;
+pub mod nxdomain_burst;
+mod ports;
+pub mod query_rate;
+mod question;
 mod recent;
 pub mod rules;
+pub mod scan;
+mod sketch;
 pub mod sum;
 #[cfg(test)]
 mod tests;
+pub mod unusual_port;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -37,6 +48,7 @@ use crate::names::{Names, NamesConfig};
 use crate::time::Timestamp;
 use locals::Locals;
 use moment::{Moment, Steady};
+use question::Question;
 use rules::Made;
 
 /// Settings of all tier-0 detectors.
@@ -54,10 +66,28 @@ pub struct Tier0Config {
     pub dga: dga::Config,
     /// Connections that no DNS answer explains.
     pub direct_ip: direct_ip::Config,
+    /// Names resolved past the house's resolver.
+    pub dns_bypass: dns_bypass::Config,
+    /// Public names that stand for private addresses.
+    pub dns_rebinding: dns_rebinding::Config,
+    /// Data hidden in DNS names.
+    pub dns_tunnel: dns_tunnel::Config,
     /// Packets the firewall stopped.
     pub firewall: firewall::Config,
+    /// One port tried at many addresses.
+    pub host_scan: scan::HostScan,
+    /// Connections that stay open for hours.
+    pub long_flow: long_flow::Config,
     /// Devices that were never seen before.
     pub new_device: new_device::Config,
+    /// Many names that do not exist.
+    pub nxdomain_burst: nxdomain_burst::Config,
+    /// Many ports of one address tried.
+    pub port_scan: scan::PortScan,
+    /// Far more questions than usual.
+    pub query_rate: query_rate::Config,
+    /// Ports a device never used before.
+    pub unusual_port: unusual_port::Config,
 }
 
 impl Tier0Config {
@@ -70,8 +100,17 @@ impl Tier0Config {
         self.blocklist.validate().map_err(|e| e.within("blocklist"))?;
         self.dga.validate().map_err(|e| e.within("dga"))?;
         self.direct_ip.validate().map_err(|e| e.within("direct_ip"))?;
+        self.dns_bypass.validate().map_err(|e| e.within("dns_bypass"))?;
+        self.dns_rebinding.validate().map_err(|e| e.within("dns_rebinding"))?;
+        self.dns_tunnel.validate().map_err(|e| e.within("dns_tunnel"))?;
         self.firewall.validate().map_err(|e| e.within("firewall"))?;
-        self.new_device.validate().map_err(|e| e.within("new_device"))
+        self.host_scan.validate().map_err(|e| e.within("host_scan"))?;
+        self.long_flow.validate().map_err(|e| e.within("long_flow"))?;
+        self.new_device.validate().map_err(|e| e.within("new_device"))?;
+        self.nxdomain_burst.validate().map_err(|e| e.within("nxdomain_burst"))?;
+        self.port_scan.validate().map_err(|e| e.within("port_scan"))?;
+        self.query_rate.validate().map_err(|e| e.within("query_rate"))?;
+        self.unusual_port.validate().map_err(|e| e.within("unusual_port"))
     }
 }
 
@@ -112,6 +151,24 @@ pub(crate) fn score_range(key: &str, score: f64) -> Result<(), ConfigError> {
     Err(ConfigError::new(key, format!("must lie between 0 and 1, is {score}")))
 }
 
+/// A list of domains: names in lower case, as names are kept.
+pub(crate) fn domains(key: &str, list: &[String]) -> Result<(), ConfigError> {
+    let bad =
+        |text: &&String| Name::parse(text.as_bytes()).ok().is_none_or(|n| n.as_str() != **text);
+    match list.iter().find(bad) {
+        Some(text) => {
+            let problem = format!("holds `{text}`; want a domain in lower case: `example.com`");
+            Err(ConfigError::new(key, problem))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Is the name one of these domains or below one?
+fn is_below(name: &Name, domains: &[String]) -> bool {
+    domains.iter().any(|domain| name.is_at_or_below(domain))
+}
+
 /// A finding and when it was made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
@@ -130,8 +187,16 @@ pub struct Engine {
     blocklist: blocklist::Detector,
     dga: dga::Detector,
     direct_ip: direct_ip::Detector,
+    dns_bypass: dns_bypass::Detector,
+    dns_rebinding: dns_rebinding::Detector,
+    dns_tunnel: dns_tunnel::Detector,
     firewall: firewall::Detector,
     new_device: new_device::Detector,
+    long_flow: long_flow::Detector,
+    nxdomain_burst: nxdomain_burst::Detector,
+    query_rate: query_rate::Detector,
+    scan: scan::Detector,
+    unusual_port: unusual_port::Detector,
     made: Made,
 }
 
@@ -146,8 +211,16 @@ impl Engine {
             blocklist: blocklist::Detector::new(&config.blocklist, lists),
             dga: dga::Detector::new(&config.dga),
             direct_ip: direct_ip::Detector::new(&config.direct_ip),
+            dns_bypass: dns_bypass::Detector::new(&config.dns_bypass),
+            dns_rebinding: dns_rebinding::Detector::new(&config.dns_rebinding),
+            dns_tunnel: dns_tunnel::Detector::new(&config.dns_tunnel),
             firewall: firewall::Detector::new(&config.firewall),
             new_device: new_device::Detector::new(&config.new_device),
+            long_flow: long_flow::Detector::new(&config.long_flow),
+            nxdomain_burst: nxdomain_burst::Detector::new(&config.nxdomain_burst),
+            query_rate: query_rate::Detector::new(&config.query_rate),
+            scan: scan::Detector::new(&config.port_scan, &config.host_scan),
+            unusual_port: unusual_port::Detector::new(&config.unusual_port),
             made: Made::default(),
         }
     }
@@ -160,8 +233,16 @@ impl Engine {
         self.blocklist.reconfigure(&config.blocklist, lists);
         self.dga.reconfigure(&config.dga);
         self.direct_ip.reconfigure(&config.direct_ip);
+        self.dns_bypass.reconfigure(&config.dns_bypass);
+        self.dns_rebinding.reconfigure(&config.dns_rebinding);
+        self.dns_tunnel.reconfigure(&config.dns_tunnel);
         self.firewall.reconfigure(&config.firewall);
         self.new_device.reconfigure(&config.new_device);
+        self.long_flow.reconfigure(&config.long_flow);
+        self.nxdomain_burst.reconfigure(&config.nxdomain_burst);
+        self.query_rate.reconfigure(&config.query_rate);
+        self.scan.reconfigure(&config.port_scan, &config.host_scan);
+        self.unusual_port.reconfigure(&config.unusual_port);
     }
 
     /// Remembers the addresses of an answer before its event is looked at, for connections
@@ -180,6 +261,13 @@ impl Engine {
                 self.names.learn_device(at.time, dns);
                 self.blocklist.on_dns(at, dns, found);
                 self.dga.on_dns(at, dns, found);
+                let question = Question::of(dns);
+                self.dns_bypass.on_dns(at, dns, found);
+                self.dns_rebinding.on_dns(at, dns, &question, found);
+                self.dns_tunnel.on_dns(at, dns, &question, found);
+                let told = self.dga.told_burst(question.device, at.steady);
+                self.nxdomain_burst.on_dns(at, dns, &question, told, found);
+                self.query_rate.on_dns(at, dns, &question, found);
             }
             Body::Flow(flow) => {
                 if flow.resolved.is_none() {
@@ -188,8 +276,16 @@ impl Engine {
                     flow.resolved = self.names.resolve_device(client, mac, dst, when);
                 }
                 self.direct_ip.on_flow(at, flow, &self.locals);
+                self.dns_bypass.on_flow(at, flow, &self.locals, found);
+                self.dns_tunnel.on_flow(flow);
+                self.long_flow.on_flow(at, flow, &self.locals, found);
+                self.scan.on_flow(at, flow, &self.locals, found);
+                self.unusual_port.on_flow(at, flow, &self.locals, found);
             }
-            Body::Firewall(packet) => self.firewall.on_packet(at, packet, &self.locals, found),
+            Body::Firewall(packet) => {
+                self.firewall.on_packet(at, packet, &self.locals, found);
+                self.scan.on_packet(at, packet, &self.locals, found);
+            }
             Body::Device(device) => {
                 self.locals.learn(device.ip, at.steady);
                 self.new_device.on_device(at, device, &self.locals);
@@ -304,8 +400,16 @@ impl Engine {
         status.extend(self.made.status());
         status.extend(self.dga.status());
         status.extend(self.direct_ip.status());
+        status.extend(self.dns_bypass.status());
+        status.extend(self.dns_rebinding.status());
+        status.extend(self.dns_tunnel.status());
         status.extend(self.firewall.status());
         status.extend(self.new_device.status());
+        status.extend(self.long_flow.status());
+        status.extend(self.nxdomain_burst.status());
+        status.extend(self.query_rate.status());
+        status.extend(self.scan.status());
+        status.extend(self.unusual_port.status());
         status.sort_unstable();
         status
     }

@@ -31,7 +31,7 @@ pub struct Rule {
 const EVERYWHERE: &str = "router, hub";
 
 /// Every rule, by name.
-pub static RULES: [Rule; 5] = [
+pub static RULES: [Rule; 14] = [
     Rule {
         name: "blocklist",
         section: "blocklist",
@@ -66,6 +66,39 @@ pub static RULES: [Rule; 5] = [
         runs: EVERYWHERE,
     },
     Rule {
+        name: "dns-bypass",
+        section: "dns_bypass",
+        findings: "tier0.dns_bypass.findings",
+        tells: "names resolved past the house's resolver",
+        needs: "flows, DNS questions",
+        threshold: |_| "any foreign resolver".into(),
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "dns-rebinding",
+        section: "dns_rebinding",
+        findings: "tier0.dns_rebinding.findings",
+        tells: "a public name that stands for a private address",
+        needs: "DNS answers",
+        threshold: |_| "any such answer".into(),
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "dns-tunnel",
+        section: "dns_tunnel",
+        findings: "tier0.dns_tunnel.findings",
+        tells: "data hidden in DNS names",
+        needs: "DNS questions",
+        threshold: |c| {
+            let c = &c.dns_tunnel;
+            format!(
+                "{} weighted bits in 15 min, {} in 6 h, {} short names in 15 min, below one domain",
+                c.weight, c.trickle_weight, c.many_names
+            )
+        },
+        runs: EVERYWHERE,
+    },
+    Rule {
         name: "firewall",
         section: "firewall",
         findings: "tier0.firewall.findings",
@@ -81,12 +114,80 @@ pub static RULES: [Rule; 5] = [
         runs: EVERYWHERE,
     },
     Rule {
+        name: "host-scan",
+        section: "host_scan",
+        findings: "tier0.host_scan.findings",
+        tells: "one port tried at many addresses",
+        needs: "flows, firewall events",
+        threshold: |c| {
+            format!("{} addresses in {} s", c.host_scan.addresses, c.host_scan.window_seconds)
+        },
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "long-flow",
+        section: "long_flow",
+        findings: "tier0.long_flow.findings",
+        tells: "a connection that stays open for hours",
+        needs: "flows with updates",
+        threshold: |c| format!("{} h", c.long_flow.seconds / 3_600),
+        runs: EVERYWHERE,
+    },
+    Rule {
         name: "new-device",
         section: "new_device",
         findings: "tier0.new_device.findings",
         tells: "a device that was never seen before",
         needs: "leases or the neighbour table",
         threshold: |c| format!("any, once {} s are learnt", c.new_device.learn_seconds),
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "nxdomain-burst",
+        section: "nxdomain_burst",
+        findings: "tier0.nxdomain_burst.findings",
+        tells: "many names that do not exist",
+        needs: "DNS questions with their outcome",
+        threshold: |c| {
+            let c = &c.nxdomain_burst;
+            format!(
+                "{} missing names in {} s, {} below few domains",
+                c.names, c.window_seconds, c.names_of_few
+            )
+        },
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "port-scan",
+        section: "port_scan",
+        findings: "tier0.port_scan.findings",
+        tells: "many ports of one address tried",
+        needs: "flows, firewall events",
+        threshold: |c| format!("{} ports in {} s", c.port_scan.ports, c.port_scan.window_seconds),
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "query-rate",
+        section: "query_rate",
+        findings: "tier0.query_rate.findings",
+        tells: "far more questions than usual",
+        needs: "DNS questions",
+        threshold: |c| {
+            let c = &c.query_rate;
+            format!(
+                "{} below one domain or {} in {} s, and {} times the usual",
+                c.queries, c.queries_all, c.window_seconds, c.times_usual
+            )
+        },
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "unusual-port",
+        section: "unusual_port",
+        findings: "tier0.unusual_port.findings",
+        tells: "a port a device never used",
+        needs: "flows",
+        threshold: |c| format!("{} h of learning", c.unusual_port.learning_seconds / 3_600),
         runs: EVERYWHERE,
     },
 ];

@@ -21,7 +21,7 @@ pub enum Sum<'a> {
 }
 
 /// The rules that have findings which sum up others.
-pub const RULES: [&str; 3] = ["dga", "direct-ip", "firewall"];
+pub const RULES: [&str; 4] = ["dga", "direct-ip", "firewall", "unusual-port"];
 
 impl<'a> Sum<'a> {
     /// What a finding of this rule and subject sums up; `None` for one about a single thing.
@@ -31,6 +31,7 @@ impl<'a> Sum<'a> {
             "dga" => super::dga::sum(subject),
             "direct-ip" => super::direct_ip::sum(subject),
             "firewall" => super::firewall::sum(subject),
+            "unusual-port" => super::unusual_port::sum(subject),
             _ => None,
         }
     }
@@ -59,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_rules_are_those_with_sums() {
-        let subjects = ["burst", "many addresses", "fan-out"];
+        let subjects = ["burst", "many addresses", "fan-out", "many ports"];
         for (rule, subject) in RULES.iter().zip(subjects) {
             assert!(Sum::of(rule, subject).is_some(), "{rule}");
         }
@@ -86,6 +87,7 @@ mod tests {
         check("firewall", "fan-out", "192.0.2.1:23/tcp", true);
         check("firewall", "fan-out", "many ports of 192.0.2.1", true);
         check("firewall", "fan-out", "fan-out", false);
+        check("unusual-port", "many ports", "4444/tcp", true);
         check("blocklist", "burst", "a.example", false);
     }
 

@@ -356,6 +356,11 @@ impl Detector {
         found.push(Found { time: at.time, finding: single(&self.config, dns, score, fate) });
     }
 
+    /// Whether a device's burst was told: it says more than that many names are missing.
+    pub(super) fn told_burst(&self, device: IpAddr, now: Mono) -> bool {
+        self.told.contains(&(device, Said::Burst), now)
+    }
+
     /// What it would say of a single question, whoever asks and whatever was said before.
     pub(super) fn verdict(&self, dns: &Dns) -> Option<Finding> {
         let score = score(&dns.name);

@@ -1,0 +1,198 @@
+//! What one device, or the whole network, has sent below one domain: a weight that fades.
+//!
+//! In: the information of one new name after the other. Out: fading sums. Pure; constant
+//! size. Two spans: [`FAST`] sees a tunnel at work, [`SLOW`] one that trickles.
+
+use std::time::Duration;
+
+use super::information::Information;
+use crate::event::{Answer, Dns};
+use crate::name::Name;
+use crate::tier0::question::Question;
+use crate::tier0::sketch::Kept;
+use crate::time::Mono;
+
+/// Half of what was sent this long ago counts: a tunnel of one long name every two minutes
+/// is seen within ten.
+pub(super) const FAST: Duration = Duration::from_secs(900);
+/// The same for what trickles: a name every half an hour adds up over a working day.
+pub(super) const SLOW: Duration = Duration::from_secs(6 * 3_600);
+
+/// Information at which a name weighs what it says; longer names weigh more for each bit and
+/// shorter ones less, since whoever has something to send fills names. An identifier or a
+/// fingerprint says 100 to 200 bits.
+const USUAL_BITS: f32 = 200.0;
+/// Most times its bits a name can weigh for its length.
+const LENGTH_MAX: f32 = 4.0;
+/// Least.
+const LENGTH_MIN: f32 = 0.25;
+/// How much more a name weighs that no program asks for when it wants an address: bytes
+/// outside host names, types only tools use.
+const ODD: f32 = 4.0;
+/// The same for types that mail servers and the like use too.
+const RARE: f32 = 1.5;
+/// The same for long answers in words: what comes back is data as well.
+const LONG_ANSWER: f32 = 2.0;
+/// Characters from which on an answer in words is long.
+const LONG_ANSWER_CHARS: usize = 100;
+/// A fingerprint asks about something; as many of them as a virus scanner asks for while it
+/// goes through a disk are no tunnel.
+const FINGERPRINT_MAX: f32 = 20.0;
+/// From here on a name is too long for a trickle of ordinary ones.
+const TRICKLE_BITS: f32 = 100.0;
+/// From here on a short name counts among many different ones.
+const SHORT_BITS: f32 = 10.0;
+
+/// What a new name adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Weight {
+    pub(super) bits: f32,
+    pub(super) fast: f32,
+    pub(super) slow: f32,
+    /// Counts among many different names.
+    pub(super) short: bool,
+    pub(super) odd: bool,
+}
+
+impl Weight {
+    pub(super) fn of(dns: &Dns, question: &Question<'_>, info: Information) -> Self {
+        let oddness = oddness(dns, question, info);
+        let length = (info.bits / USUAL_BITS).clamp(LENGTH_MIN, LENGTH_MAX);
+        let weight = info.bits * length * oddness;
+        let asks = info.fingerprint && oddness < ODD;
+        let fast = if asks { weight.min(FINGERPRINT_MAX) } else { weight };
+        let glued = question.is_glued();
+        let plain = !asks && !info.counter && !glued && !question.has_address();
+        Self {
+            bits: info.bits,
+            fast,
+            slow: if plain && info.bits >= TRICKLE_BITS { weight } else { 0.0 },
+            short: plain && info.bits >= SHORT_BITS,
+            odd: oddness >= ODD,
+        }
+    }
+}
+
+/// How unlike an ordinary question it is, besides by its length.
+fn oddness(dns: &Dns, question: &Question<'_>, info: Information) -> f32 {
+    // RFC 1035, 2782, 3596, 9460 and IANA's registry of types.
+    let service = question.is_service();
+    let by_type = match dns.qtype {
+        // A, NS, SOA, PTR, AAAA, NAPTR, DS, RRSIG, NSEC, DNSKEY, TLSA, SVCB, HTTPS, CAA.
+        1 | 2 | 6 | 12 | 28 | 35 | 43 | 46 | 47 | 48 | 52 | 64 | 65 | 257 => 1.0,
+        // MX, TXT, SPF.
+        15 | 16 | 99 => RARE,
+        33 if service || question.sub.starts_with('_') => 1.0,
+        // CNAME, NULL, KEY, SRV of no service, ANY, private use, what nobody has heard of.
+        _ => ODD,
+    };
+    let by_bytes = if info.odd_bytes && !service { ODD } else { 1.0 };
+    let words = dns.answers.iter().any(|answer| match answer {
+        Answer::Address(_) => false,
+        Answer::Cname(name) => name.as_str().len() >= LONG_ANSWER_CHARS,
+        Answer::Other(text) => text.len() >= LONG_ANSWER_CHARS,
+    });
+    by_type.max(by_bytes).max(if words { LONG_ANSWER } else { 1.0 })
+}
+
+/// What was sent below one domain.
+#[derive(Debug, Default)]
+pub(super) struct Trail {
+    /// When the sums were last faded; they are of this moment.
+    at: Mono,
+    pub(super) fast: f32,
+    pub(super) slow: f32,
+    /// Different names, fading fast and slowly.
+    pub(super) names: f32,
+    pub(super) names_slow: f32,
+    /// Different short names.
+    pub(super) short: f32,
+    /// Bits, fading fast and slowly.
+    pub(super) bits: f32,
+    pub(super) bits_slow: f32,
+    /// Odd names, fading fast.
+    pub(super) odd: f32,
+    /// The name before, for what the next one has in common with it.
+    pub(super) before: Option<Name>,
+}
+
+impl Trail {
+    pub(super) fn fade(&mut self, at: Mono) {
+        let passed = at.since(self.at).as_secs_f32();
+        self.at = at;
+        if passed > 0.0 {
+            let fast = (-passed / FAST.as_secs_f32()).exp2();
+            let slow = (-passed / SLOW.as_secs_f32()).exp2();
+            for sum in
+                [&mut self.fast, &mut self.names, &mut self.short, &mut self.bits, &mut self.odd]
+            {
+                *sum *= fast;
+            }
+            for sum in [&mut self.slow, &mut self.names_slow, &mut self.bits_slow] {
+                *sum *= slow;
+            }
+        }
+    }
+
+    /// After [`Self::fade`].
+    pub(super) fn add(&mut self, name: &Name, weight: Weight) {
+        self.fast += weight.fast;
+        self.slow += weight.slow;
+        self.names += 1.0;
+        self.bits += weight.bits;
+        self.short += f32::from(u8::from(weight.short));
+        self.odd += f32::from(u8::from(weight.odd));
+        if weight.slow > 0.0 {
+            self.names_slow += 1.0;
+            self.bits_slow += weight.bits;
+        }
+        self.before = Some(name.clone());
+    }
+}
+
+impl Kept for Trail {
+    fn worth(&self, at: Mono) -> f32 {
+        let passed = at.since(self.at).as_secs_f32();
+        (self.slow + self.fast + self.short) * (-passed / SLOW.as_secs_f32()).exp2()
+    }
+}
+
+/// What speaks for a domain, from the whole network.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Use {
+    /// Devices that ask below it, as bits.
+    devices: u64,
+    /// Names new to the network.
+    pub(super) names: u32,
+    /// Names that a second device asked for too.
+    pub(super) shared: u32,
+    /// Connections to what it was resolved to.
+    pub(super) connections: u32,
+}
+
+impl Use {
+    pub(super) fn by(&mut self, device: u64) {
+        self.devices |= 1 << (device & 63);
+    }
+    pub(super) const fn devices(&self) -> u32 {
+        self.devices.count_ones()
+    }
+    /// Names that several ask for are no messages of one of them.
+    pub(super) const fn is_shared(&self) -> bool {
+        self.shared >= 3 && self.shared >= self.names / 10
+    }
+    /// Whoever asks wants the address.
+    pub(super) const fn is_connected(&self) -> bool {
+        self.connections >= 3 && self.connections >= self.names / 4
+    }
+    /// How much more it takes to be suspicious. Bounded: each of these could be feigned.
+    pub(super) fn trust(&self) -> f32 {
+        let mut trust = 1.0;
+        for (speaks, times) in
+            [(self.is_shared(), 3.0), (self.is_connected(), 3.0), (self.devices() >= 5, 2.0)]
+        {
+            trust *= if speaks { times } else { 1.0 };
+        }
+        trust
+    }
+}

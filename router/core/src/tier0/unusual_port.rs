@@ -1,0 +1,290 @@
+//! A device that connects to a port it never used: rule `unusual-port`.
+//!
+//! In: connections of our devices to the internet. Out, once per device and port: a port
+//! that is neither well known ([`super::ports`]) nor in the device's own profile, after the
+//! device has been watched for `learning_seconds`; when a device uses `many` such ports
+//! within `repeat_seconds` (file sharing, a game, a scan), one finding says so.
+//!
+//! A device does the same things every day, so a new port is a new program: something
+//! installed, or something that got in (ATT&CK T1571, non-standard port). Only connections
+//! that were answered or have just begun count, and of UDP only ports below 1024: calls and
+//! games agree on high ports anew each time.
+//!
+//! Budget: 0.1 us per flow. Invariants: at most [`PORTS_MAX`] ports for each of a bounded
+//! number of devices; a full profile is counted and learns no more; time is steady time. The
+//! profile begins anew with the program.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::clients::Clients;
+use super::locals::Locals;
+use super::moment::Moment;
+use super::sum::Sum;
+use super::{ConfigError, Found, ports, positive, score_range};
+use crate::event::{Flow, FlowPhase};
+use crate::finding::Finding;
+use crate::names::device_key;
+use crate::service::{Service, proto};
+use crate::time::Mono;
+
+/// Most ports in a device's profile, besides the well-known.
+pub const PORTS_MAX: usize = 64;
+/// UDP ports from here on are agreed on for each call or game.
+const UDP_PORTS_END: u16 = 1_024;
+/// Subject of a finding about many ports.
+const MANY_PORTS: &str = "many ports";
+
+/// Settings of the unusual-port rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether the rule is on.
+    pub enabled: bool,
+    /// For so long after a device was first seen its ports are learnt and not told.
+    pub learning_seconds: u64,
+    /// More new ports of one device than this within `repeat_seconds` are one finding.
+    pub many: u32,
+    /// Span for `many`.
+    pub repeat_seconds: u64,
+    /// Ports that are never told: `4444/tcp`.
+    pub allow_services: Vec<Service>,
+    /// How grave it is, 0 to 1; a connection by address counts a third more.
+    pub score: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            learning_seconds: 86_400,
+            many: 5,
+            repeat_seconds: 86_400,
+            allow_services: Vec::new(),
+            score: 0.3,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// The first key whose value makes no sense.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        positive("many", u64::from(self.many))?;
+        positive("repeat_seconds", self.repeat_seconds)?;
+        score_range("score", self.score)
+    }
+}
+
+/// One device.
+#[derive(Debug, Default)]
+struct Profile {
+    /// First flow.
+    since: Option<Mono>,
+    /// At most [`PORTS_MAX`].
+    ports: Vec<Service>,
+    told: u32,
+    told_since: Mono,
+}
+
+/// The detector.
+#[derive(Debug)]
+pub(super) struct Detector {
+    config: Config,
+    devices: Clients<Profile>,
+    /// Ports not learnt because a profile was full.
+    saturated: u64,
+    /// Findings left out in favour of one about many ports.
+    folded: u64,
+}
+
+impl Detector {
+    pub(super) fn new(config: &Config) -> Self {
+        Self { config: config.clone(), devices: Clients::new(), saturated: 0, folded: 0 }
+    }
+
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        self.config = config.clone();
+    }
+
+    pub(super) fn on_flow(
+        &mut self,
+        at: Moment,
+        flow: &Flow,
+        locals: &Locals,
+        found: &mut Vec<Found>,
+    ) {
+        let config = &self.config;
+        let own = |ip| locals.contain(ip, at.steady);
+        if !config.enabled || !own(flow.src.ip) || own(flow.dst.ip) {
+            return;
+        }
+        let profile = self.devices.state(flow.mac.map_or(flow.src.ip, device_key), at.steady);
+        let since = *profile.since.get_or_insert(at.steady);
+        let service = Service { port: flow.dst.port, proto: flow.proto };
+        if !config.concerns(flow, service) || profile.ports.contains(&service) {
+            return;
+        }
+        if profile.ports.len() < PORTS_MAX {
+            profile.ports.push(service);
+        } else {
+            self.saturated += 1;
+        }
+        if at.steady.since(since) < Duration::from_secs(config.learning_seconds) {
+            return;
+        }
+        if profile.told == 0
+            || at.steady.since(profile.told_since) >= Duration::from_secs(config.repeat_seconds)
+        {
+            (profile.told, profile.told_since) = (0, at.steady);
+        }
+        profile.told = profile.told.saturating_add(1);
+        let watched = at.steady.since(since);
+        let finding = match profile.told.checked_sub(config.many) {
+            None | Some(0) => one(config, flow, service, watched),
+            Some(1) => several(config, flow, service),
+            Some(_) => {
+                self.folded += 1;
+                return;
+            }
+        };
+        found.push(Found { time: at.time, finding });
+    }
+
+    pub(super) fn status(&self) -> [(&'static str, u64); 4] {
+        [
+            ("tier0.unusual_port.devices", u64::try_from(self.devices.len()).unwrap_or(u64::MAX)),
+            ("tier0.unusual_port.evicted", self.devices.evicted()),
+            ("tier0.unusual_port.folded", self.folded),
+            ("tier0.unusual_port.saturated", self.saturated),
+        ]
+    }
+}
+
+impl Config {
+    fn concerns(&self, flow: &Flow, service: Service) -> bool {
+        let transport = match service.proto {
+            proto::TCP => true,
+            proto::UDP => service.port < UDP_PORTS_END,
+            _ => false,
+        };
+        let alive = flow.phase == FlowPhase::Start || flow.replied;
+        transport
+            && alive
+            && flow.dst.port != 0
+            && !flow.dst.ip.is_multicast()
+            && !self.allow_services.contains(&service)
+            && ports::known(service).is_none()
+    }
+}
+
+/// For [`super::sum::Sum`].
+pub(super) fn sum(subject: &str) -> Option<Sum<'_>> {
+    (subject == MANY_PORTS).then_some(Sum::All)
+}
+
+fn one(config: &Config, flow: &Flow, service: Service, watched: Duration) -> Finding {
+    let to = match &flow.resolved {
+        Some(resolved) => resolved.name.to_string(),
+        None => flow.dst.ip.to_string(),
+    };
+    let days = watched.as_secs() / 86_400;
+    let finding = Finding {
+        rule: "unusual-port".into(),
+        subject: service.to_string(),
+        client: Some(flow.src.ip),
+        mac: flow.mac,
+        score: if flow.resolved.is_some() { config.score } else { config.score * 4.0 / 3.0 }
+            .min(1.0),
+        why: format!(
+            "connected to port {service} of {to}, which it had not used in {}, and which is \
+             not a well-known one",
+            if days > 1 { format!("{days} days") } else { "the time it was watched".into() }
+        ),
+        evidence: Vec::new(),
+    };
+    finding.with("service", service).with("address", flow.dst.ip).with("destination", to)
+}
+
+fn several(config: &Config, flow: &Flow, service: Service) -> Finding {
+    let finding = Finding {
+        rule: "unusual-port".into(),
+        subject: MANY_PORTS.into(),
+        client: Some(flow.src.ip),
+        mac: flow.mac,
+        score: config.score,
+        why: format!(
+            "connected to more than {} ports it had not used before: a new game or \
+             file-sharing program, or a scan",
+            config.many
+        ),
+        evidence: Vec::new(),
+    };
+    finding.with("ports", config.many + 1).with("latest", service.at(flow.dst.ip))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tier0::Tier0Config;
+    use crate::tier0::tests::{Script, flow};
+
+    const CAMERA: &str = "192.168.1.5";
+
+    /// A device known for an hour, which is enough here.
+    fn watched() -> Script {
+        let mut config = Tier0Config::default();
+        config.unusual_port.learning_seconds = 3_600;
+        let mut s = Script::new(config, "unusual-port");
+        for minute in 0..61 {
+            s.flow(minute * 60, flow(CAMERA, "203.0.113.9:443"));
+            s.flow(minute * 60, flow(CAMERA, "203.0.113.9:7000"));
+        }
+        s.said(&[]);
+        s
+    }
+
+    #[test]
+    fn a_port_of_its_own_is_told_once() {
+        let mut s = watched();
+        s.flow(4_000, flow(CAMERA, "203.0.113.9:7000"));
+        s.flow(4_001, flow(CAMERA, "203.0.113.9:4444"));
+        s.flow(4_002, flow(CAMERA, "203.0.113.10:4444"));
+        s.said(&["4444/tcp"]);
+    }
+
+    #[test]
+    fn well_known_high_udp_and_unanswered_ones_are_not() {
+        let mut s = watched();
+        for place in ["203.0.113.9:8883", "203.0.113.9:993", "203.0.113.9:27015"] {
+            s.flow(4_000, flow(CAMERA, place));
+        }
+        s.flow(4_001, Flow { proto: 17, ..flow(CAMERA, "203.0.113.9:33333") });
+        s.flow(4_001, Flow { phase: FlowPhase::End, ..flow(CAMERA, "203.0.113.9:4444") });
+        s.flow(4_001, flow(CAMERA, "192.168.1.9:4444"));
+        s.said(&[]);
+    }
+
+    #[test]
+    fn a_new_device_is_learnt() {
+        let mut s = watched();
+        s.flow(4_000, flow("192.168.1.6", "203.0.113.9:4444"));
+        s.said(&[]);
+    }
+
+    #[test]
+    fn many_are_one() {
+        let mut s = watched();
+        for port in 0..200 {
+            s.flow(4_000 + port, flow(CAMERA, &format!("203.0.113.9:{}", 20_000 + port)));
+        }
+        let expected =
+            ["20000/tcp", "20001/tcp", "20002/tcp", "20003/tcp", "20004/tcp", MANY_PORTS];
+        s.said(&expected);
+        assert_eq!(s.status("tier0.unusual_port.folded"), 194);
+        assert_eq!(s.status("tier0.unusual_port.saturated"), 200 - (PORTS_MAX as u64 - 1));
+    }
+}
