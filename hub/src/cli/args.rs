@@ -197,12 +197,13 @@ Examples:
 Loading the same file again changes nothing; a file that has grown adds what is new.
 See also: agentmon sensors, agentmon dns sensor:import")]
     Import(ImportArgs),
-    /// What a detector is worth on names you know the truth of
+    /// What a detector is worth on names and questions you know the truth of
     #[command(after_help = "\
 Examples:
   agentmon eval dga --positives generated.txt --negatives popular.txt
   agentmon eval dga --positives families/ --negatives popular.txt.gz --json | jq .auc
-Reads files only, no store. A directory of positives is one family for each file.
+  agentmon eval tunnel --positives tools/ --negatives day.tsv.gz
+Reads files only, no store. A directory of positives is one family or tool for each file.
 See also: agentmon-router score NAME")]
     Eval(EvalArgs),
     /// State of the hub and of the store
@@ -418,6 +419,12 @@ One name per line, plain or gzip. Recall is told at false-positive rates of 1 %,
 0.01 %, flagged is what reaches the detector's default threshold. The same again with
 `.invalid` instead of what stands behind the judged label: whether top-level domains count.")]
     Dga(EvalDgaArgs),
+    /// Tunnels through DNS: how soon each is found, and what is taken for one
+    #[command(after_help = "\
+Tab-separated questions with a header line, plain or gzip: columns t_s (seconds), qtype and
+name must be there; client, tunnel (0 or 1), rcode, answers (addresses, with commas) and ttl
+may be. Each tool is played as recorded and at a hundredth of its speed.")]
+    Tunnel(EvalTunnelArgs),
 }
 
 #[derive(Args, Debug)]
@@ -433,6 +440,23 @@ pub(crate) struct EvalDgaArgs {
     pub(crate) json: bool,
     /// Exit with 1 when recall is below 0.80 at 1 % or 0.60 at 0.1 %, or more than 0.1 % of
     /// the harmless names are flagged
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EvalTunnelArgs {
+    /// Questions of one tunnel, or a directory with one file for each tool
+    #[arg(long, value_name = "FILE|DIR", required_unless_present = "negatives")]
+    pub(crate) positives: Option<PathBuf>,
+    /// Ordinary questions
+    #[arg(long, value_name = "FILE")]
+    pub(crate) negatives: Option<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exit with 1 when a tool is not found within 60 s, or 10 minutes at a hundredth of its
+    /// speed, or something ordinary is taken for one
     #[arg(long)]
     pub(crate) exit_code: bool,
 }

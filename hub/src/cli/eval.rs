@@ -22,7 +22,13 @@ pub(crate) fn run(
     out: &mut dyn std::io::Write,
     look: &Look,
 ) -> anyhow::Result<Exit> {
-    let EvalKind::Dga(args) = &args.kind;
+    match &args.kind {
+        EvalKind::Dga(args) => dga(args, out, look),
+        EvalKind::Tunnel(args) => super::eval_tunnel::run(args, out),
+    }
+}
+
+fn dga(args: &EvalDgaArgs, out: &mut dyn std::io::Write, look: &Look) -> anyhow::Result<Exit> {
     let report = read(args)?;
     if args.json {
         writeln!(out, "{}", text::safe_json(json_of(&report).to_string()))?;

@@ -20,6 +20,7 @@ mod devices;
 mod directory;
 mod dns;
 mod eval;
+mod eval_tunnel;
 pub(crate) mod feed;
 mod filter;
 mod findings;

@@ -7,3 +7,5 @@
 pub mod dga;
 pub mod names;
 pub mod roc;
+mod tsv;
+pub mod tunnel;
