@@ -3,8 +3,10 @@
 //! In: a [`Request`]. Out: [`Reply`]s. Queries run on a reader's connection
 //! ([`crate::store::query`]); everything here changes something and runs with the writer.
 
+use std::net::IpAddr;
 use std::path::Path;
 
+use agentmon_core::event::{Mac, host_name};
 use agentmon_core::wire;
 use agentmon_router::join::Join;
 use anyhow::{Context, bail};
@@ -16,7 +18,7 @@ use serde_json::Value;
 use crate::config::PORT;
 use crate::control::{Reply, Request};
 use crate::ingest::Incoming;
-use crate::store::writer::Writer;
+use crate::store::writer::{Who, Writer};
 use crate::store::{FILE_NAME, StoreError, migrate};
 use crate::{alert, enroll, tls};
 
@@ -78,6 +80,17 @@ pub fn change(
             let found =
                 writer.change(|c| alert::acknowledge(c, *id, note.as_deref(), *undo, now))?;
             Ok(vec![done(u64::from(found))])
+        }
+        Request::NameDevice { device, name } => {
+            let who = match (device.parse::<Mac>(), device.parse::<IpAddr>()) {
+                (Ok(mac), _) => Who::Mac(mac),
+                (_, Ok(ip)) => Who::Address(ip.to_canonical()),
+                _ => bail!("`{device}` is no MAC and no address"),
+            };
+            if name.as_ref().is_some_and(|name| host_name(name.as_bytes()).is_none()) {
+                bail!("that names nothing: a placeholder, an address, or no letter in it");
+            }
+            Ok(vec![done(u64::from(writer.name_device(who, name.as_deref())?))])
         }
         Request::Import { name, batch } => {
             let incoming = import(writer, name, batch)?;

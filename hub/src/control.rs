@@ -55,6 +55,13 @@ pub enum Request {
         /// Open it again instead.
         undo: bool,
     },
+    /// Gives a device a name that comes before all others, or takes it away.
+    NameDevice {
+        /// Its MAC, or an address it has.
+        device: String,
+        /// The name; `None` takes it away.
+        name: Option<String>,
+    },
     /// Stores events as if a sensor had sent them: a zstd batch in base64 for a local,
     /// named source. Exactly once by (name, epoch, seq) like any batch.
     Import {

@@ -42,6 +42,7 @@ pub fn answer(
         Request::Enroll { .. }
         | Request::Revoke { .. }
         | Request::Ack { .. }
+        | Request::NameDevice { .. }
         | Request::Import { .. } => {
             let clock = Arc::new(SystemClock);
             let mut writer = Writer::open(data_dir, &limits, Counters::default(), clock)?;

@@ -152,9 +152,10 @@ impl Answers for Core {
                 vec![Reply::Done { count: 1, truncated: false }]
             }
             Request::Import { name, batch } => self.import(name, batch)?,
-            Request::Enroll { .. } | Request::Revoke { .. } | Request::Ack { .. } => {
-                self.change(request)?
-            }
+            Request::Enroll { .. }
+            | Request::Revoke { .. }
+            | Request::Ack { .. }
+            | Request::NameDevice { .. } => self.change(request)?,
         };
         replies.into_iter().try_for_each(on)
     }

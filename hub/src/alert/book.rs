@@ -22,6 +22,9 @@ use super::{News, Seen, score};
 /// How far apart in time a single finding and the sum that covers it may lie. The time
 /// within which detectors say the same thing once.
 pub(super) const FOLD_WITHIN: Duration = Duration::from_secs(3_600);
+/// How long before its first sighting a device may have been at its address: the neighbour
+/// table is read at least so often.
+const ADOPT_WITHIN: Duration = Duration::from_secs(300);
 /// Most alerts of one rule and client looked at for folding. Detectors stop at 20 an hour;
 /// beyond this, which only a forged sensor reaches, the oldest stay unfolded.
 const FOLD_MAX: usize = 1_024;
@@ -145,6 +148,13 @@ impl Alert {
     }
 }
 
+/// The key of the same finding when its device was not known yet.
+pub(super) fn address_key(seen: &Seen) -> Option<String> {
+    let finding = &seen.finding;
+    let client = finding.client.filter(|_| seen.mac.is_some() && seen.there_since.is_some())?;
+    Some(format!("{}|{client}|{}", finding.rule, finding.subject))
+}
+
 /// Names the alert a finding belongs to: rule, device (or lone address), subject.
 pub(super) fn key(seen: &Seen) -> String {
     let finding = &seen.finding;
@@ -190,8 +200,8 @@ impl Book {
     /// Counts a finding on its alert, made with the number `next` where there is none, and
     /// folds what can be folded now. The alert's id.
     pub(super) fn count(&mut self, seen: &Seen, next: &mut i64) -> i64 {
-        let position = match self.keys.get(&key(seen)) {
-            Some(known) => *known,
+        let position = match self.keys.get(&key(seen)).copied().or_else(|| self.adopt(seen)) {
+            Some(known) => known,
             None => {
                 *next += 1;
                 self.add(Alert::new(*next - 1, seen))
@@ -207,6 +217,29 @@ impl Book {
         }
         self.fold(position, seen.time);
         id
+    }
+
+    /// The alert that was made of the same thing by the same address just before anybody knew
+    /// whose address it is: it is the device's from now on. One from before the device came
+    /// there was somebody else's.
+    fn adopt(&mut self, seen: &Seen) -> Option<usize> {
+        let (old, since) = (address_key(seen)?, seen.there_since?);
+        let position = *self.keys.get(&old)?;
+        let alert = self.alerts.get_mut(position)?;
+        if alert.mac.is_some() || alert.last.plus(ADOPT_WITHIN) < since {
+            return None;
+        }
+        (alert.mac, alert.changed) = (seen.mac.map(|mac| mac.to_string()), true);
+        alert.key = key(seen);
+        self.keys.remove(&old);
+        self.keys.insert(alert.key.clone(), position);
+        if sum::RULES.contains(&alert.rule.as_str())
+            && let Some(mac) = alert.mac.clone()
+        {
+            let group = self.groups.entry((alert.rule.clone(), mac)).or_default();
+            group.push_back(position);
+        }
+        Some(position)
     }
 
     /// The alert at `position` was just found: folds others into it, and it into another.

@@ -9,6 +9,9 @@
 //! was acknowledged counts on silently and opens again only when its severity rises above
 //! what had been acknowledged. Nothing closes by itself.
 //!
+//! An alert follows the device: its address may change. What was told of an address shortly
+//! before its device became known is that device's (see [`book`]).
+//!
 //! A finding that sums up others (a burst of generated names, a scan) folds their alerts
 //! into its own (see `book`): they stay as they are, with their findings and under their
 //! own key, but a person is told only the sum.
@@ -37,6 +40,8 @@ pub(crate) struct Seen {
     pub(crate) sensor_time: Option<Timestamp>,
     /// The device, from the finding or from the client's address.
     pub(crate) mac: Option<Mac>,
+    /// Since when the device has the client's address, where that is known.
+    pub(crate) there_since: Option<Timestamp>,
     pub(crate) finding: Finding,
 }
 

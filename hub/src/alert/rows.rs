@@ -34,7 +34,8 @@ pub(super) fn load(
     book: &mut Book,
 ) -> Result<(), StoreError> {
     let mut stage = AlertKeyRows::default();
-    for key in found.iter().map(book::key).collect::<BTreeSet<_>>() {
+    let keys = found.iter().map(book::key).chain(found.iter().filter_map(book::address_key));
+    for key in keys.collect::<BTreeSet<_>>() {
         stage.dedup_key.push(&key);
         stage.rows += 1;
     }

@@ -21,6 +21,7 @@ fn seen(text: &str) -> Seen {
         sensor: 1,
         sensor_time: None,
         mac,
+        there_since: None,
         finding: Finding {
             rule: rule.into(),
             subject: subject.into(),

@@ -14,7 +14,7 @@ const TERMS: &Terms = &[
     (Key::Rule, Term::Text("rule")),
     (Key::Client, Term::Address(&["client"])),
     (Key::Src, Term::Address(&["client"])),
-    (Key::Device, Term::Device("mac", &["client"])),
+    (Key::Device, Term::Device("mac", &["client"], "last_seen")),
     (Key::Domain, Term::Domain(&["subject"])),
     (Key::Name, Term::Text("subject")),
     (Key::Status, Term::Text("status")),

@@ -155,14 +155,26 @@ See also: agentmon alerts status:acked")]
         "agentmon alert ID, agentmon dns, agentmon flows"
     ))]
     Timeline(ListArgs),
-    /// Devices: names, addresses, when seen
+    /// Devices: names, makers, addresses, when seen
     #[command(after_help = help!(
         "agentmon devices
   agentmon devices name:*cam*
-  agentmon devices --since 1h                 seen within the last hour",
-        "agentmon stats device:NAME"
+  agentmon devices --since 1h                 seen within the last hour
+  agentmon devices show 00:00:5e:00:53:01     its names and addresses over time
+  agentmon devices name 192.168.1.9 camera    a name that comes before all others",
+        "agentmon stats device:NAME, agentmon vendors"
     ))]
-    Devices(ListArgs),
+    Devices(DevicesArgs),
+    /// Makers of devices, by their MACs: which table, who made what, a newer table
+    #[command(after_help = "\
+Examples:
+  agentmon vendors                            which table, how many blocks, of when
+  agentmon vendors 00:00:0c:00:00:01          who made that
+  agentmon vendors --update oui.csv mam.csv oui36.csv
+The files are the IEEE's public listings. A running hub takes the new table over within a
+minute; without one the table that came with this program is used.
+See also: agentmon devices")]
+    Vendors(VendorsArgs),
     /// Sensors: who sends, how late, what was lost
     #[command(after_help = "\
 Examples:
@@ -185,7 +197,7 @@ Examples:
   agentmon sql \"SELECT domain, count(*) AS n FROM dns GROUP BY 1 ORDER BY 2 DESC LIMIT 10\"
   agentmon sql --csv \"FROM flows WHERE bytes_out > 100000000\"
   agentmon sql \"SHOW TABLES\"
-Tables: dns, flows, firewall, devices, device_addresses, findings, alerts, gaps, sensors.
+Tables: dns, flows, firewall, devices, device_names, device_addresses, findings, alerts, gaps, sensors.
 Times are UTC. Files, settings and extensions are out of reach of these statements.
 See also: agentmon stats, agentmon timeline")]
     Sql(SqlArgs),
@@ -354,6 +366,45 @@ pub(crate) enum SensorsAction {
         /// The sensor's name
         name: String,
     },
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct DevicesArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<DevicesAction>,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevicesAction {
+    /// Its names by who gave them, its addresses from when to when
+    Show {
+        /// MAC, address or name
+        device: String,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+    /// Gives it a name that comes before all others
+    Name {
+        /// MAC or address
+        device: String,
+        /// The name; without one, the name given here is taken away
+        name: Option<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VendorsArgs {
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+    /// MACs to look up
+    #[arg(value_name = "MAC", conflicts_with = "update")]
+    pub(crate) macs: Vec<String>,
+    /// Makes a new table of these files
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) update: Vec<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -20,8 +20,9 @@ pub(crate) enum Term {
     Address(&'static [&'static str]),
     /// As `Address`; a domain also matches the name column.
     AddressOrName(&'static str, &'static str),
-    /// A MAC column and address columns that tell which device it was.
-    Device(&'static str, &'static [&'static str]),
+    /// A MAC column; address columns that tell which device it was where that is empty, the
+    /// first one the MAC's own; and the time at which it was.
+    Device(&'static str, &'static [&'static str], &'static str),
     /// Name columns: the name itself or anything below it.
     Domain(&'static [&'static str]),
     /// A text column, compared without case; `*` stands for any text.
@@ -129,7 +130,7 @@ fn one(term: Term, value: &str, out: &mut Condition) -> Result<(), String> {
                 domain(name, value, out);
             }
         }
-        Term::Device(mac, addresses) => device(mac, addresses, value, out),
+        Term::Device(mac, addresses, time) => device(mac, addresses, time, value, out),
         Term::Domain(columns) => each(columns, out, |c, out| domain(c, value, out)),
         Term::Text(column) => text(column, value, out),
         Term::Number(column) => number(column, value, out)?,
@@ -222,22 +223,34 @@ fn network(column: &str, net: IpNet, out: &mut Condition) {
     }
 }
 
-/// A device by MAC, by any of its addresses (then all of them), or by name.
-fn device(mac_column: &str, addresses: &[&str], value: &str, out: &mut Condition) {
+/// A device by MAC, by name, or by an address: then the device seen there last. A record is
+/// the device's by its MAC; where it has none, by whose its address was at that time: two
+/// devices that have an address one after the other are two.
+fn device(mac_column: &str, addresses: &[&str], time: &str, value: &str, out: &mut Condition) {
+    let address = value.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_canonical().to_string());
     let (macs, key) = if let Ok(mac) = value.parse::<Mac>() {
         ("SELECT CAST(? AS VARCHAR)", mac.to_string())
-    } else if let Ok(ip) = value.parse::<std::net::IpAddr>() {
-        ("SELECT mac FROM device_addresses WHERE ip = ?", ip.to_canonical().to_string())
+    } else if let Some(address) = &address {
+        ("SELECT mac FROM address_names WHERE ip = ?", address.clone())
     } else {
         ("SELECT mac FROM devices WHERE lower(hostname) GLOB ?", glob(value))
     };
     out.add(&format!("coalesce({mac_column} IN ({macs}), false)"), key.clone());
-    for column in addresses {
-        let sql =
-            format!(" OR {column} IN (SELECT ip FROM device_addresses WHERE mac IN ({macs}))");
+    for (nth, column) in addresses.iter().enumerate() {
+        // Of a connection's other end no MAC is known.
+        let unknown = if nth == 0 { format!("{mac_column} IS NULL AND ") } else { String::new() };
+        let sql = format!(
+            " OR ({unknown}EXISTS (FROM address_owners o WHERE o.address = {column} \
+             AND o.device IN ({macs}) AND {time} >= o.owned_since AND {time} < o.owned_until))"
+        );
         out.add(&sql, key.clone());
-        if let Ok(ip) = value.parse::<std::net::IpAddr>() {
-            out.add(&format!(" OR {column} = ?"), ip.to_canonical().to_string());
+        // An address nobody is known at.
+        if let Some(address) = &address {
+            let sql = format!(
+                " OR ({unknown}{column} = ? AND NOT EXISTS (FROM address_owners o \
+                 WHERE o.address = {column}))"
+            );
+            out.add(&sql, address.clone());
         }
     }
 }
@@ -321,7 +334,7 @@ mod tests {
     const TERMS: &Terms = &[
         (Key::Src, Term::Address(&["src"])),
         (Key::Dst, Term::AddressOrName("dst", "name")),
-        (Key::Device, Term::Device("mac", &["src"])),
+        (Key::Device, Term::Device("mac", &["src"], "time")),
         (Key::Domain, Term::Domain(&["name"])),
         (Key::Port, Term::Number("dport")),
         (Key::Proto, Term::Protocol("proto")),

@@ -1,4 +1,5 @@
-//! Which device an address was at a time: names next to addresses in every list.
+//! Which device an address was at a time: names next to addresses in every list. A name that
+//! two devices have, by chance or on purpose, comes with the MAC's end.
 //!
 //! In: the store's devices and the addresses they had. Out: a device's name for (address,
 //! MAC, time). Loaded once per command; at most [`ADDRESSES_MAX`] rows, newest first, far
@@ -28,8 +29,10 @@ impl Directory {
     pub(crate) fn load(hub: &mut dyn Backend) -> anyhow::Result<Self> {
         let mut this = Self::default();
         let sql = format!(
-            "SELECT a.ip, a.mac, d.hostname, a.first_seen FROM device_addresses a \
-             JOIN devices d USING (mac) WHERE d.hostname IS NOT NULL \
+            "SELECT a.ip, a.mac, CASE WHEN d.shared THEN d.hostname || ' (' || right(a.mac, 8) || ')' \
+               ELSE d.hostname END, a.first_seen FROM device_addresses a \
+             JOIN (SELECT mac, hostname, count(*) OVER (PARTITION BY lower(hostname)) > 1 AS shared \
+               FROM devices WHERE hostname IS NOT NULL) d USING (mac) \
              ORDER BY a.first_seen DESC, a.last_seen DESC, a.mac LIMIT {ADDRESSES_MAX}"
         );
         query(hub, &sql, vec![], &mut |row| {

@@ -11,7 +11,7 @@ use super::sheet::{Cell, Column, Kind, Paint, Row, Sheet};
 pub(crate) const TERMS: &Terms = &[
     (Key::Client, Term::Address(&["client"])),
     (Key::Src, Term::Address(&["client"])),
-    (Key::Device, Term::Device("mac", &["client"])),
+    (Key::Device, Term::Device("mac", &["client"], "time")),
     (Key::Domain, Term::Domain(&["name"])),
     (Key::Name, Term::Text("name")),
     (Key::Type, Term::RecordType("qtype")),

@@ -10,7 +10,7 @@ pub(crate) const TERMS: &Terms = &[
     (Key::Rule, Term::Text("rule")),
     (Key::Client, Term::Address(&["client"])),
     (Key::Src, Term::Address(&["client"])),
-    (Key::Device, Term::Device("mac", &["client"])),
+    (Key::Device, Term::Device("mac", &["client"], "time")),
     (Key::Domain, Term::Domain(&["subject"])),
     (Key::Name, Term::Text("subject")),
     (Key::Sensor, Term::Sensor("sensor")),

@@ -13,7 +13,7 @@ pub(crate) const TERMS: &Terms = &[
     (Key::Client, Term::Address(&["src"])),
     (Key::Src, Term::Address(&["src"])),
     (Key::Dst, Term::Address(&["dst"])),
-    (Key::Device, Term::Device("mac", &["src", "dst"])),
+    (Key::Device, Term::Device("mac", &["src", "dst"], "time")),
     (Key::Port, Term::Number("dport")),
     (Key::Proto, Term::Protocol("proto")),
     (Key::Rule, Term::Text("trim(prefix)")),

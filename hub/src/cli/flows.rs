@@ -13,7 +13,7 @@ pub(crate) const TERMS: &Terms = &[
     (Key::Client, Term::Address(&["src"])),
     (Key::Src, Term::Address(&["src"])),
     (Key::Dst, Term::AddressOrName("dst", "name")),
-    (Key::Device, Term::Device("mac", &["src", "dst"])),
+    (Key::Device, Term::Device("mac", &["src", "dst"], "time")),
     (Key::Domain, Term::Domain(&["name"])),
     (Key::Name, Term::Text("name")),
     (Key::Port, Term::Number("dport")),

@@ -40,6 +40,7 @@ mod tests;
 mod text;
 mod timeline;
 mod units;
+mod vendors;
 mod when;
 
 use std::io::{self, BufWriter, Write};
@@ -98,6 +99,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             return Ok(Exit::Fine);
         }
         Command::Serve(args) => return serve::run(args, &data),
+        Command::Vendors(args) => {
+            vendors::run(args, &data, &look, &mut out, &mut io::stderr())?;
+            out.flush()?;
+            return Ok(Exit::Fine);
+        }
         // Makes the store where there is none yet.
         Command::Enroll(_) | Command::Import(_) => {}
         _ => data_dir::must_hold_a_store(&data)?,
@@ -122,6 +128,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Firewall(args) => firewall::run(&args, context),
         Command::Timeline(args) => timeline::run(&args, context),
         Command::Devices(args) => devices::run(&args, context),
+        Command::Vendors(_) => unreachable!("needs no store"),
         Command::Sensors(args) => sensors::run(&args, context),
         Command::Enroll(args) => sensors::enroll(&args, context),
         Command::Sql(args) => sql::run(&args, context),

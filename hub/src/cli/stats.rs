@@ -20,7 +20,7 @@ const LOCAL: &str = "(src IN (SELECT ip FROM device_addresses) OR regexp_matches
 const DNS_TERMS: &Terms = &[
     (Key::Client, Term::Address(&["client"])),
     (Key::Src, Term::Address(&["client"])),
-    (Key::Device, Term::Device("mac", &["client"])),
+    (Key::Device, Term::Device("mac", &["client"], "time")),
     (Key::Domain, Term::Domain(&["name"])),
     (Key::Sensor, Term::Sensor("sensor")),
     (Key::Proc, Term::Nothing),
@@ -28,7 +28,7 @@ const DNS_TERMS: &Terms = &[
 const FLOW_TERMS: &Terms = &[
     (Key::Client, Term::Address(&["src"])),
     (Key::Src, Term::Address(&["src"])),
-    (Key::Device, Term::Device("mac", &["src"])),
+    (Key::Device, Term::Device("mac", &["src"], "time")),
     (Key::Domain, Term::Domain(&["name"])),
     (Key::Dst, Term::AddressOrName("dst", "name")),
     (Key::Port, Term::Number("dport")),

@@ -38,9 +38,7 @@ pub(super) fn flush(
     staging.firewall.append(connection)?;
     staging.gaps.append(connection)?;
     flush_open(connection, &mut staging, memory)?;
-    let (mut devices, mut addresses) = memory.devices.rows();
-    devices.upsert(connection, &["mac"])?;
-    addresses.upsert(connection, &["mac", "ip"])?;
+    flush_devices(connection, memory)?;
     let news = alert::fuse(connection, &staging.found, &mut memory.numbers)?;
     for (sensor, contact) in &staging.contacts {
         flush_contact(connection, *sensor, contact, memory)?;
@@ -48,6 +46,20 @@ pub(super) fn flush(
     flush_cursors(connection, &staging)?;
     flush_counters(connection, memory, counters)?;
     Ok(news)
+}
+
+/// What became known of devices.
+///
+/// # Errors
+/// What DuckDB says.
+pub(super) fn flush_devices(
+    connection: &Connection,
+    memory: &mut Memory,
+) -> Result<(), StoreError> {
+    let mut written = memory.devices.rows();
+    written.devices.upsert(connection, &["mac"])?;
+    written.names.upsert(connection, &["mac", "source"])?;
+    written.addresses.upsert(connection, &["mac", "ip", "stay"])
 }
 
 fn flush_open(

@@ -5,6 +5,7 @@
 //! transaction it is, because memory may then be ahead of the file.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use agentmon_core::Timestamp;
 use duckdb::Connection;
@@ -14,6 +15,7 @@ use super::peers::Peers;
 use crate::alert::Numbers;
 use crate::correlate::Correlator;
 use crate::devices::Devices;
+use crate::vendors::Vendors;
 
 /// Most open flows followed; a full conntrack table of a large router holds 262,144.
 pub(crate) const OPEN_FLOWS_MAX: usize = 524_288;
@@ -44,6 +46,8 @@ pub(crate) struct Memory {
     /// (sensor, flow id) of the rows in `flows_open`.
     pub(crate) open: HashSet<(i32, u64)>,
     pub(crate) devices: Devices,
+    /// Makers of devices.
+    pub(crate) vendors: Arc<Vendors>,
     pub(crate) peers: Peers,
     pub(crate) correlator: Correlator,
     pub(crate) numbers: Numbers,
@@ -57,8 +61,8 @@ impl Memory {
     ///
     /// # Errors
     /// What DuckDB says.
-    pub(crate) fn load(connection: &Connection) -> Result<Self, StoreError> {
-        let mut memory = Self::default();
+    pub(crate) fn load(connection: &Connection, vendors: Arc<Vendors>) -> Result<Self, StoreError> {
+        let mut memory = Self { vendors, ..Self::default() };
         memory.reload(connection)?;
         memory.correlator.warm_up(connection, &memory.devices)?;
         Ok(memory)
@@ -72,7 +76,7 @@ impl Memory {
     pub(crate) fn reload(&mut self, connection: &Connection) -> Result<(), StoreError> {
         self.cursors = load_cursors(connection)?;
         self.open = load_open(connection)?;
-        self.devices = Devices::load(connection)?;
+        self.devices = Devices::load(connection, Arc::clone(&self.vendors))?;
         self.peers = Peers::load(connection)?;
         self.numbers = Numbers::load(connection)?;
         self.reported = load_reported(connection)?;

@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_base.sql"),
     include_str!("migrations/0002_folding.sql"),
     include_str!("migrations/0003_peers.sql"),
+    include_str!("migrations/0004_devices.sql"),
 ];
 
 /// Newest version this program knows.

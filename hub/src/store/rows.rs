@@ -333,12 +333,21 @@ rows!(
 rows!(
     /// Devices.
     DeviceRows, "devices" {
-        mac: Text, hostname: Text, iface: Text, first_seen: Time, last_seen: Time,
+        mac: Text, hostname: Text, name_source: Text, iface: Text, mac_kind: Text, vendor: Text,
+        first_seen: Time, last_seen: Time,
     }
 );
 rows!(
-    /// Addresses of devices.
-    AddressRows, "device_addresses" { mac: Text, ip: Text, first_seen: Time, last_seen: Time }
+    /// Names of devices, by who gave them.
+    DeviceNameRows, "device_names" {
+        mac: Text, source: Text, name: Text, first_seen: Time, last_seen: Time,
+    }
+);
+rows!(
+    /// Stays of devices at addresses.
+    AddressRows, "device_addresses" {
+        mac: Text, ip: Text, first_seen: Time, last_seen: Time, stay: Int64Builder,
+    }
 );
 rows!(
     /// How far each epoch of a sensor is stored.

@@ -4,10 +4,12 @@
 //! Runs on the writer thread; no I/O here: [`super::commit`] writes what this collects.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use agentmon_core::Timestamp;
-use agentmon_core::event::{Body, Flow, FlowPhase};
+use agentmon_core::event::{Body, Flow, FlowPhase, Mac};
 use agentmon_core::finding::Finding;
+use agentmon_core::tier0::new_device;
 use agentmon_core::wire::Health;
 use agentmon_router::counters::Counters;
 
@@ -16,7 +18,14 @@ use super::memory::{Cursor, Memory, OPEN_FLOWS_MAX};
 use super::rows::{DnsRows, DoneRows, FirewallRows, GapRows, OpenKeyRows, OpenRows};
 use crate::alert::Seen;
 use crate::correlate::Waiting;
+use crate::devices::Devices;
 use crate::ingest::{Incoming, Stamped};
+
+/// A device first seen longer ago than this is not new: sensors' clocks differ, and a batch
+/// may have waited.
+const NEW_FOR: Duration = Duration::from_secs(3_600);
+/// What a finding about one is worth.
+const KNOWN_SCORE: f64 = 0.1;
 
 /// What became of one batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +101,16 @@ impl Staging {
             address: batch.address,
         };
         self.contacts.insert(batch.sensor, contact);
+        // Whose an address is, is known for the whole batch: a device is often seen a moment
+        // after its first packet.
+        let sightings = batch.events.iter().skip(repeated).flatten();
+        for stamped in sightings {
+            if let Body::Device(device) = &stamped.event.body
+                && !memory.devices.see(stamped.event.time, device)
+            {
+                counters.counter("drop.ingest.devices_full").inc();
+            }
+        }
         for item in batch.events.into_iter().skip(repeated) {
             match item {
                 Ok(stamped) => {
@@ -144,11 +163,8 @@ impl Staging {
                 let mac = packet.mac.or_else(|| memory.devices.mac_of(packet.src.ip, time));
                 push_firewall(&mut self.firewall, time, sensor, mac, &packet, sensor_time);
             }
-            Body::Device(device) => {
-                if !memory.devices.see(time, &device) {
-                    counters.counter("drop.ingest.devices_full").inc();
-                }
-            }
+            // Seen before all others, above.
+            Body::Device(_) => {}
             Body::Finding(finding) => self.finding(time, sensor, sensor_time, finding, memory),
             Body::Gap(gap) => push_gap(&mut self.gaps, time, sensor, &gap),
         }
@@ -179,12 +195,17 @@ impl Staging {
         time: Timestamp,
         sensor: i32,
         sensor_time: Option<Timestamp>,
-        finding: Finding,
+        mut finding: Finding,
         memory: &Memory,
     ) {
-        let by_address = || memory.devices.mac_of(finding.client?, time);
+        let devices = &memory.devices;
+        let by_address = || devices.mac_of(finding.client?, time);
         let mac = finding.mac.or_else(by_address);
-        self.found.push(Seen { time, sensor, sensor_time, mac, finding });
+        let there_since = mac.zip(finding.client).and_then(|(m, ip)| devices.since(m, ip, time));
+        if let Some(mac) = mac.filter(|_| finding.rule == new_device::RULE) {
+            finding = known_here(finding, mac, time, devices);
+        }
+        self.found.push(Seen { time, sensor, sensor_time, mac, there_since, finding });
     }
 
     /// The rows of `flows_open`, and what remembers them.
@@ -196,6 +217,22 @@ impl Staging {
         }
         rows
     }
+}
+
+/// What the hub knows of a device that is new to a sensor: its maker, and whether it is new at
+/// all; a sensor forgets when its memory is lost.
+fn known_here(finding: Finding, mac: Mac, time: Timestamp, devices: &Devices) -> Finding {
+    let mut finding = match devices.vendor(mac) {
+        Some(vendor) => finding.with("vendor", vendor),
+        None => finding,
+    };
+    let first = devices.first_seen(mac).filter(|first| time.since(*first) > NEW_FOR);
+    if let Some(first) = first {
+        finding.score = finding.score.min(KNOWN_SCORE);
+        finding.why = format!("{}; not new to the hub, which saw it first at {first}", finding.why);
+        finding = finding.with("first_seen", first);
+    }
+    finding
 }
 
 fn as_u64(n: usize) -> u64 {

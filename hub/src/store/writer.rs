@@ -8,10 +8,13 @@
 //! transaction); a failed transaction leaves file and memory as before it; a file that
 //! DuckDB declared broken (full disk at a bad moment) is opened anew.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use agentmon_core::Timestamp;
+use agentmon_core::event::Mac;
 use agentmon_core::time::{Clock, Mono};
 use agentmon_router::counters::Counters;
 use duckdb::Connection;
@@ -22,9 +25,24 @@ use super::staging::{Outcome, Staging};
 use super::{Limits, StoreError, commit, open_write};
 use crate::alert::News;
 use crate::ingest::Incoming;
+use crate::vendors::{self, Vendors};
 
 /// Upkeep of open flows happens this often.
 const SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A device, as a person names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// By its MAC.
+    Mac(Mac),
+    /// By an address it has.
+    Address(IpAddr),
+}
+
+/// When the data directory's own table of makers was written; `None` where there is none.
+fn table_time(data_dir: &Path) -> Option<SystemTime> {
+    std::fs::metadata(vendors::file(data_dir)).and_then(|meta| meta.modified()).ok()
+}
 
 /// The writer's own state.
 pub struct Writer {
@@ -37,6 +55,8 @@ pub struct Writer {
     counters: Counters,
     clock: Arc<dyn Clock>,
     swept: Mono,
+    /// When the data directory's table of makers was written.
+    table: Option<SystemTime>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -57,7 +77,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
         let connection = open_write(data_dir, limits)?;
-        let memory = Memory::load(&connection)?;
+        let memory = Memory::load(&connection, Vendors::of(data_dir))?;
         // Counters go on where the last run ended.
         for (name, value) in &memory.counters {
             counters.counter(name).add(*value);
@@ -72,6 +92,7 @@ impl Writer {
             counters,
             swept: clock.mono(),
             clock,
+            table: table_time(data_dir),
         })
     }
 
@@ -131,6 +152,7 @@ impl Writer {
             let swept =
                 self.transaction(|connection, memory| commit::sweep_open(connection, memory, now))?;
             self.counters.counter("ingest.flows_vanished").add(u64::try_from(swept).unwrap_or(0));
+            self.revise_vendors()?;
         }
         Ok(())
     }
@@ -144,6 +166,45 @@ impl Writer {
         change: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         self.transaction(|connection, _| change(connection))
+    }
+
+    /// Takes over a table of makers that was put there meanwhile.
+    fn revise_vendors(&mut self) -> Result<(), StoreError> {
+        let table = table_time(&self.data_dir);
+        if table == self.table {
+            return Ok(());
+        }
+        self.table = table;
+        let vendors = Vendors::of(&self.data_dir);
+        tracing::info!("makers of devices: {} blocks, {}", vendors.len(), vendors.about());
+        self.transaction(|connection, memory| {
+            memory.vendors = Arc::clone(&vendors);
+            memory.devices.revise(vendors);
+            commit::flush_devices(connection, memory)
+        })
+    }
+
+    /// Gives a device a name, or takes it away; false where there is no such device or name.
+    /// An address stands for the device seen there last.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn name_device(&mut self, who: Who, name: Option<&str>) -> Result<bool, StoreError> {
+        let now = self.now();
+        self.transaction(|connection, memory| {
+            let mac = match who {
+                Who::Mac(mac) => Some(mac),
+                Who::Address(ip) => memory.devices.newest(ip),
+            };
+            let Some(mac) = mac.filter(|mac| memory.devices.name(*mac, name, now)) else {
+                return Ok(false);
+            };
+            if name.is_none() {
+                let sql = "DELETE FROM device_names WHERE mac = ? AND source = 'hub'";
+                connection.execute(sql, [mac.to_string()]).map_err(StoreError::from)?;
+            }
+            commit::flush_devices(connection, memory).map(|()| true)
+        })
     }
 
     fn transaction<T, E: From<StoreError>>(

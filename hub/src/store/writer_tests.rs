@@ -241,6 +241,157 @@ fn devices_name_rows_by_their_address() {
     assert_eq!(hub.one::<String>("SELECT dedup_key FROM alerts"), format!("dga|{mac}|bad.example"));
 }
 
+fn sighting(s: i64, mac: u8, address: &str, name: Option<&str>, source: DeviceSource) -> Event {
+    let seen = Device {
+        mac: Mac([0, 0, 0x5e, 0, 0x53, mac]),
+        ip: ip(address),
+        hostname: name.map(str::to_owned),
+        iface: None,
+        source,
+    };
+    Event { time: at(s), body: Body::Device(seen) }
+}
+
+/// A finding about `bad.example` by whoever is at the address.
+fn found_at(s: i64, address: &str) -> Event {
+    let mut event = finding(s, 0.5);
+    let Body::Finding(finding) = &mut event.body else { unreachable!() };
+    finding.client = Some(ip(address));
+    event
+}
+
+/// Each alert as `device or address: findings`.
+#[track_caller]
+fn alerts_of(events: &[Event], expected: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    for (n, event) in (1..).zip(events) {
+        hub.send(1, n, std::slice::from_ref(event));
+    }
+    let sql = "SELECT coalesce(string_agg(coalesce(right(mac, 2), client) || ': ' || findings, ', ' ORDER BY id), '') FROM alerts";
+    assert_eq!(hub.one::<String>(sql), expected);
+}
+
+#[test]
+fn alerts_follow_the_device_not_the_address() {
+    use DeviceSource::{Lease, Neighbour};
+    const HOUR: i64 = 3_600;
+    let lease = |s, mac, address| sighting(s, mac, address, None, Lease);
+    // One device, another address, and an IPv6 privacy address: one alert.
+    alerts_of(
+        &[
+            lease(-9 * HOUR, 1, "192.0.2.9"),
+            found_at(-8 * HOUR, "192.0.2.9"),
+            lease(-5 * HOUR, 1, "192.0.2.77"),
+            found_at(-4 * HOUR, "192.0.2.77"),
+            sighting(-3 * HOUR, 1, "2001:db8::a1:b2", None, Neighbour),
+            found_at(-2 * HOUR, "2001:db8::a1:b2"),
+        ],
+        "01: 3",
+    );
+    // Two devices that have an address one after the other: two alerts.
+    alerts_of(
+        &[
+            lease(-9 * HOUR, 1, "192.0.2.9"),
+            found_at(-8 * HOUR, "192.0.2.9"),
+            lease(-5 * HOUR, 2, "192.0.2.9"),
+            found_at(-4 * HOUR, "192.0.2.9"),
+        ],
+        "01: 1, 02: 1",
+    );
+    // Even when a finding about the first one comes after the second one is there.
+    alerts_of(
+        &[
+            lease(-9 * HOUR, 1, "192.0.2.9"),
+            lease(-5 * HOUR, 2, "192.0.2.9"),
+            found_at(-4 * HOUR, "192.0.2.9"),
+            found_at(-8 * HOUR, "192.0.2.9"),
+        ],
+        "02: 1, 01: 1",
+    );
+    // What was told of the address a moment before its device was known is the device's...
+    alerts_of(
+        &[
+            found_at(-8 * HOUR, "192.0.2.9"),
+            lease(-8 * HOUR + 60, 1, "192.0.2.9"),
+            found_at(-7 * HOUR, "192.0.2.9"),
+        ],
+        "01: 2",
+    );
+    // ...what was told long before is not.
+    alerts_of(
+        &[
+            found_at(-8 * HOUR, "192.0.2.9"),
+            lease(-5 * HOUR, 1, "192.0.2.9"),
+            found_at(-4 * HOUR, "192.0.2.9"),
+        ],
+        "192.0.2.9: 1, 01: 1",
+    );
+}
+
+#[test]
+fn a_device_seen_later_in_the_same_batch_has_its_alert() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let seen = sighting(-5, 1, "192.0.2.9", None, DeviceSource::Neighbour);
+    hub.send(1, 1, &[found_at(-6, "192.0.2.9"), seen]);
+    assert_eq!(hub.one::<String>("SELECT mac FROM alerts"), "00:00:5e:00:53:01");
+}
+
+#[test]
+fn a_device_has_stays_names_and_a_maker() {
+    use DeviceSource::{Lease, Neighbour, Ptr, Static};
+    const HOUR: i64 = 3_600;
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let story = [
+        sighting(-9 * HOUR, 1, "192.0.2.9", Some("esp32"), Lease),
+        sighting(-8 * HOUR, 2, "192.0.2.9", Some("*"), Lease),
+        sighting(-7 * HOUR, 2, "192.0.2.9", Some("tv.lan"), Ptr),
+        sighting(-6 * HOUR, 1, "192.0.2.9", None, Neighbour),
+        sighting(-6 * HOUR, 1, "192.0.2.9", Some("boiler"), Static),
+    ];
+    for (n, event) in (1..).zip(&story) {
+        hub.send(1, n, std::slice::from_ref(event));
+        // What is read back is what was known.
+        drop(hub);
+        hub = Hub::open(dir.path());
+    }
+    let stays = "SELECT string_agg(right(mac, 2) || ' ' || epoch(last_seen - first_seen), ', ' ORDER BY first_seen) FROM device_addresses";
+    assert_eq!(hub.one::<String>(stays), "01 0.0, 02 0.0, 01 0.0");
+    let owners =
+        "SELECT string_agg(right(device, 2), ' ' ORDER BY owned_since) FROM address_owners";
+    assert_eq!(hub.one::<String>(owners), "01 02 01");
+    let devices = "SELECT string_agg(concat_ws(' ', right(mac, 2), hostname, name_source, mac_kind, vendor), ', ' ORDER BY mac) FROM devices";
+    let maker = "ICANN, IANA Department";
+    assert_eq!(
+        hub.one::<String>(devices),
+        format!("01 boiler static registered {maker}, 02 tv.lan ptr registered {maker}")
+    );
+    let names = "SELECT string_agg(concat_ws(' ', right(mac, 2), source, name), ', ' ORDER BY mac, source) FROM device_names";
+    assert_eq!(hub.one::<String>(names), "01 lease esp32, 01 static boiler, 02 ptr tv.lan");
+}
+
+#[test]
+fn a_new_device_that_the_hub_knows_is_not_new() {
+    let new = |s: i64, mac: u8| {
+        let mut event = found_at(s, "192.0.2.9");
+        let Body::Finding(finding) = &mut event.body else { unreachable!() };
+        (finding.rule, finding.mac) = ("new-device".into(), Some(Mac([0, 0, 0x5e, 0, 0x53, mac])));
+        finding.subject = finding.mac.unwrap().to_string();
+        event
+    };
+    let seen = |s, mac| sighting(s, mac, "192.0.2.9", None, DeviceSource::Lease);
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    hub.send(1, 1, &[seen(-90_000, 1), seen(-20, 1), new(-15, 1), seen(-10, 2), new(-5, 2)]);
+    let alerts =
+        "SELECT string_agg(right(subject, 2) || ' ' || severity, ', ' ORDER BY id) FROM alerts";
+    assert_eq!(hub.one::<String>(alerts), "01 info, 02 medium");
+    let evidence = "SELECT evidence FROM findings ORDER BY id DESC LIMIT 1";
+    assert!(hub.one::<String>(evidence).contains("IANA"), "the maker is told");
+}
+
 #[test]
 fn findings_fuse_into_one_alert() {
     let dir = tempfile::tempdir().unwrap();

@@ -43,6 +43,26 @@ fn addresses_networks_and_devices() {
 }
 
 #[test]
+fn two_devices_that_had_an_address_are_two() {
+    // 192.168.77.11 was the camera's until 14:00 and the phone's from then on; the records say
+    // no MAC.
+    check("dns device:phone", "name", &["push.phone.example"]);
+    check("dns device:02:00:5e:00:53:03", "name", &["push.phone.example"]);
+    check("dns device:192.168.77.11", "name", &["push.phone.example"]);
+    let camera = ["zzkqwvbnmxp.example", "qxkvjzwpfhg.example", "cloud.camera.example"];
+    check("dns device:camera", "name", &camera);
+    check("dns device:192.168.77.12", "name", &camera);
+    check("flows device:phone", "dst", &[]);
+    check("flows device:camera", "dst", &["198.51.100.66", "203.0.113.20"]);
+    // The other end of a connection is a device too.
+    check("flows device:laptop port:22", "dst", &["192.168.77.10"]);
+    // Nobody is known there.
+    check("dns device:192.168.77.99", "client", &["192.168.77.99"]);
+    check("timeline device:phone kind:dns", "kind", &["dns"]);
+    check("devices device:camera", "name", &["camera"]);
+}
+
+#[test]
 fn names_ports_and_words() {
     check("dns domain:example.com", "type", &["HTTPS", "AAAA", "A"]);
     check("dns type:AAAA,TYPE65400", "client", &["192.168.77.99", "192.168.77.10"]);

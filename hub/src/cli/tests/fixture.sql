@@ -16,11 +16,15 @@ INSERT INTO sensor_collectors
   (sensor, name, state) VALUES
   (1, 'conntrack', 'ok'), (1, 'firewall', 'off: no nft table; agentmon-router --kernel-setup makes one'), (2, 'dnsmasq-log', 'ok');
 INSERT INTO devices
-  (mac, hostname, iface, first_seen, last_seen) VALUES
-  ('00:00:5e:00:53:01', 'laptop', 'br-lan', '2026-11-01 09:00:00', '2026-11-23 14:31:00'),
-  ('00:00:5e:00:53:02', 'camera', 'br-lan', '2026-11-01 09:00:00', '2026-11-23 14:30:00'),
-  ('02:00:5e:00:53:03', 'phone', 'br-lan', '2026-11-23 14:00:00', '2026-11-23 14:29:00'),
-  ('00:00:5e:00:53:04', NULL, NULL, '2026-11-22 09:00:00', '2026-11-22 10:00:00');
+  (mac, hostname, name_source, iface, mac_kind, vendor, first_seen, last_seen) VALUES
+  ('00:00:5e:00:53:01', 'laptop', 'lease', 'br-lan', 'registered', 'Maker', '2026-11-01 09:00:00', '2026-11-23 14:31:00'),
+  ('00:00:5e:00:53:02', 'camera', 'hub', 'br-lan', 'registered', 'Maker, Other', '2026-11-01 09:00:00', '2026-11-23 14:30:00'),
+  ('02:00:5e:00:53:03', 'phone', 'ptr', 'br-lan', 'random', NULL, '2026-11-23 14:00:00', '2026-11-23 14:29:00'),
+  ('00:00:5e:00:53:04', NULL, NULL, NULL, NULL, NULL, '2026-11-22 09:00:00', '2026-11-22 10:00:00');
+INSERT INTO device_names
+  (mac, source, name, first_seen, last_seen) VALUES
+  ('00:00:5e:00:53:02', 'lease', 'esp-' || chr(27) || '[2J', '2026-11-01 09:00:00', '2026-11-23 14:30:00'),
+  ('00:00:5e:00:53:02', 'hub', 'camera', '2026-11-02 09:00:00', '2026-11-02 09:00:00');
 INSERT INTO device_addresses
   (mac, ip, first_seen, last_seen) VALUES
   ('00:00:5e:00:53:01', '192.168.77.10', '2026-11-01 09:00:00', '2026-11-23 14:31:00'),

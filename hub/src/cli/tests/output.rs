@@ -35,6 +35,8 @@ snapshots! {
     timeline_json: "timeline --json kind:gap,finding --limit 3";
     devices_table: "devices";
     devices_json: "devices --json name:phone";
+    devices_show: "devices show camera";
+    devices_show_json: "devices 192.168.77.12 --json";
     stats_table: "stats";
     stats_csv: "stats --csv domain:example.com";
     sensors_table: "sensors";

@@ -74,7 +74,7 @@ pub(super) const SOURCES: &[Source] = &[
 const DEVICE_TERMS: &Terms = &[
     (Key::Client, Term::Address(&["ip"])),
     (Key::Src, Term::Address(&["ip"])),
-    (Key::Device, Term::Device("mac", &["ip"])),
+    (Key::Device, Term::Device("mac", &["ip"], "time")),
     (Key::Proc, Term::Nothing),
 ];
 

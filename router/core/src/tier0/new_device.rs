@@ -31,6 +31,8 @@ use crate::event::{Device, DeviceSource, Mac, MacKind, is_public};
 use crate::finding::Finding;
 use crate::time::Mono;
 
+/// The rule's name.
+pub const RULE: &str = "new-device";
 /// Most devices known: years of a home with guests; 100 KB.
 pub const KNOWN_MAX: usize = 4_096;
 /// How long to wait for a name.
@@ -275,7 +277,7 @@ fn one(fresh: &Fresh, config: &Config) -> Finding {
     let called = fresh.name.as_ref();
     let called = called.map_or(String::new(), |(_, name)| format!(", calls itself {name}"));
     let mut finding = Finding {
-        rule: "new-device".into(),
+        rule: RULE.into(),
         subject: fresh.mac.to_string(),
         client: Some(fresh.ip),
         mac: Some(fresh.mac),
@@ -295,7 +297,7 @@ fn one(fresh: &Fresh, config: &Config) -> Finding {
 
 fn many(config: &Config) -> Finding {
     Finding {
-        rule: "new-device".into(),
+        rule: RULE.into(),
         subject: MANY.into(),
         client: None,
         mac: None,
