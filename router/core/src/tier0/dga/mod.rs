@@ -10,13 +10,16 @@
 //!   exist. At most [`SINGLES_MAX`] per client and window, none beside a burst.
 //!
 //! A score alone is no verdict: among 100,000 names a day even 1 in 1,000 is 100 alarms.
-//! The score looks only at the label a person or a generator chose (see `label`), so that
-//! hashes below a CDN's domain stay silent.
+//! So a finding weighs with it whether the name exists, how many like it the client asked
+//! for in vain, how many devices of this network ask for it, and since when (`known`). The
+//! score looks only at the label a person or a generator chose (`label`), so that hashes
+//! below a CDN's domain stay silent; labels popular elsewhere are known (`popular`).
 //!
 //! Budget: 0.7 us per exchange, nothing allocated for ordinary names. Invariants: at most
 //! [`DOMAINS_MAX`] domains for each client and a bounded number of clients; all windows in
 //! steady time.
 
+mod known;
 mod label;
 pub mod model;
 pub mod popular;
@@ -38,6 +41,7 @@ use crate::finding::Finding;
 use crate::name::Name;
 use crate::names::who;
 use crate::time::Mono;
+use known::{Known, Standing};
 use label::Chosen;
 pub use label::Front;
 use model::Look;
@@ -54,6 +58,19 @@ const BURST: &str = "burst";
 const UNKNOWN_NAMES: &str = "unknown names";
 /// RFC 1035 section 4.1.1.
 const NXDOMAIN: u16 = 3;
+/// So many devices ask for what software they share asks for: one machine's malware has
+/// its names to itself, or it would be in bursts.
+const SHARED_DEVICES: u32 = 3;
+/// A generated name is dropped within a day or two; what is asked for longer stays.
+const SETTLED: Duration = Duration::from_secs(36 * 3_600);
+/// What a finding's score is multiplied by for a shared and for a settled domain: each
+/// brings it below what a person is told as low.
+const SHARED_PART: f64 = 0.3;
+const SETTLED_PART: f64 = 0.3;
+/// What each further domain that looks generated and does not exist adds, and how many
+/// count: more of them are on the way to a burst.
+const COMPANY_PART: f64 = 0.1;
+const COMPANY_MAX: u32 = 4;
 
 /// Settings of the dga rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -237,6 +254,7 @@ impl Client {
             if asked.suspicious {
                 counts.quarters += asked.fate.quarters();
                 counts.suspicious += 1;
+                counts.lost += u32::from(asked.fate == Fate::Missing);
             }
             counts.missing += u32::from(asked.fate == Fate::Missing);
         }
@@ -248,6 +266,8 @@ impl Client {
 struct Counts {
     quarters: u32,
     suspicious: u32,
+    /// Suspicious and missing.
+    lost: u32,
     missing: u32,
 }
 
@@ -264,6 +284,7 @@ enum Said {
 pub(super) struct Detector {
     config: Config,
     clients: Clients<Client>,
+    known: Known,
     told: Recent<(IpAddr, Said)>,
     /// Findings about single domains left out: a burst says it, or there were too many.
     folded: u64,
@@ -274,6 +295,7 @@ impl Detector {
         Self {
             config: config.clone(),
             clients: Clients::new(),
+            known: Known::default(),
             told: Recent::new(TOLD_MAX, Duration::from_secs(config.repeat_seconds)),
             folded: 0,
         }
@@ -289,18 +311,22 @@ impl Detector {
             return;
         }
         let (score, fate) = (score(&dns.name), Fate::of(dns));
-        let suspicious = score.value >= self.config.suspicious;
+        let mut suspicious = score.value >= self.config.suspicious;
         if score.label.is_empty() || !(suspicious || fate == Fate::Missing) {
             return;
         }
         let domain = xxh3_64(score.domain.as_bytes());
-        let client = self.clients.state(who(dns.mac, dns.client), at.steady);
+        let who = who(dns.mac, dns.client);
+        let standing = suspicious.then(|| self.known.ask(domain, device(who), at.steady));
+        suspicious &= standing.is_some_and(|s| !s.is_shared() && !s.is_settled());
+        let client = self.clients.state(who, at.steady);
         let window = Duration::from_secs(self.config.window_seconds);
         client.note(Asked { domain, when: at.steady, fate, suspicious }, window);
         let counts = client.counts();
         self.burst(at, dns, counts, found);
         if score.value >= self.config.strong {
-            self.single(at, dns, &score, fate, found);
+            let weighed = Weighed { fate, standing, lost: counts.lost };
+            self.single(at, dns, &score, weighed, found);
         }
     }
 
@@ -331,7 +357,7 @@ impl Detector {
         at: Moment,
         dns: &Dns,
         score: &Score<'_>,
-        fate: Fate,
+        weighed: Weighed,
         found: &mut Vec<Found>,
     ) {
         let who = who(dns.mac, dns.client);
@@ -353,7 +379,7 @@ impl Detector {
             self.folded += 1;
             return;
         }
-        found.push(Found { time: at.time, finding: single(&self.config, dns, score, fate) });
+        found.push(Found { time: at.time, finding: single(&self.config, dns, score, weighed) });
     }
 
     /// Whether a device's burst was told: it says more than that many names are missing.
@@ -366,13 +392,15 @@ impl Detector {
         let score = score(&dns.name);
         let tells =
             self.config.enabled && !score.label.is_empty() && score.value >= self.config.strong;
-        tells.then(|| single(&self.config, dns, &score, Fate::of(dns)))
+        let weighed = Weighed { fate: Fate::of(dns), standing: None, lost: 0 };
+        tells.then(|| single(&self.config, dns, &score, weighed))
     }
 
-    pub(super) fn status(&self) -> [(&'static str, u64); 3] {
+    pub(super) fn status(&self) -> [(&'static str, u64); 4] {
         [
             ("tier0.dga.clients", u64::try_from(self.clients.len()).unwrap_or(u64::MAX)),
             ("tier0.dga.evicted", self.told.evicted() + self.clients.evicted()),
+            ("tier0.dga.forgotten", self.known.evicted()),
             ("tier0.dga.folded", self.folded),
         ]
     }
@@ -387,31 +415,84 @@ pub(super) fn sum(subject: &str) -> Option<Sum<'_>> {
     }
 }
 
-fn single(config: &Config, dns: &Dns, score: &Score<'_>, fate: Fate) -> Finding {
+/// What is weighed with the looks of a single name.
+#[derive(Clone, Copy, Debug)]
+struct Weighed {
+    fate: Fate,
+    /// `None` where nothing of the network is known.
+    standing: Option<Standing>,
+    /// Domains that look generated and do not exist, of this client within the window.
+    lost: u32,
+}
+
+impl Standing {
+    const fn is_shared(&self) -> bool {
+        self.devices >= SHARED_DEVICES
+    }
+    const fn is_settled(&self) -> bool {
+        self.age.as_secs() >= SETTLED.as_secs()
+    }
+}
+
+impl Weighed {
+    /// What the score of a single name is multiplied by.
+    fn part(&self) -> f64 {
+        let fate = match self.fate {
+            Fate::Missing => 1.0,
+            Fate::Refused => 0.75,
+            Fate::Open => 0.6,
+        };
+        let others = self.lost.saturating_sub(u32::from(self.fate == Fate::Missing));
+        let company = 1.0 + COMPANY_PART * f64::from(others.min(COMPANY_MAX));
+        let is = |what: fn(&Standing) -> bool| self.standing.as_ref().is_some_and(what);
+        let shared = if is(Standing::is_shared) { SHARED_PART } else { 1.0 };
+        let settled = if is(Standing::is_settled) { SETTLED_PART } else { 1.0 };
+        fate * company * shared * settled
+    }
+}
+
+/// A number for a device.
+fn device(who: IpAddr) -> u64 {
+    match who {
+        IpAddr::V4(ip) => xxh3_64(&ip.octets()),
+        IpAddr::V6(ip) => xxh3_64(&ip.octets()),
+    }
+}
+
+fn single(config: &Config, dns: &Dns, score: &Score<'_>, weighed: Weighed) -> Finding {
     let look = score.look();
-    let (part, what) = match fate {
-        Fate::Missing => (1.0, " and does not exist"),
-        Fate::Refused => (0.75, "; the resolver refused it"),
-        Fate::Open => (0.6, ""),
+    let what = match weighed.fate {
+        Fate::Missing => " and does not exist",
+        Fate::Refused => "; the resolver refused it",
+        Fate::Open => "",
     };
-    let finding = Finding {
+    let mut finding = Finding {
         rule: "dga".into(),
         subject: score.domain.to_owned(),
         client: Some(dns.client),
         mac: dns.mac,
-        score: config.single_score * part,
+        score: (config.single_score * weighed.part()).min(1.0),
         why: format!("asked for {}, which looks generated{what}", dns.name),
         evidence: Vec::new(),
     };
-    finding
+    finding = finding
         .with("label", score.label)
         .with("value", format!("{:.3}", score.value))
+        .with("looks", look.words())
+        .with("unusual", model::unusual(score.label).join(" "))
         .with("length", look.length)
         .with("digits", look.digits)
         .with("vowels", look.vowels)
         .with("consonants", look.consonants)
-        .with("entropy", format!("{:.2}", look.entropy))
-        .with("source", &dns.source)
+        .with("entropy", format!("{:.2}", look.entropy));
+    if score.is_popular() {
+        finding = finding.with("popular", "in public lists of popular names");
+    }
+    if let Some(standing) = weighed.standing {
+        let hours = standing.age.as_secs() / 3_600;
+        finding = finding.with("devices", standing.devices).with("known_hours", hours);
+    }
+    finding.with("like_it_missing", weighed.lost).with("source", &dns.source)
 }
 
 fn tell(at: Moment, dns: &Dns, subject: &str, score: f64, why: String, counts: Counts) -> Found {

@@ -65,6 +65,54 @@ pub fn look(label: &str) -> Look {
     }
 }
 
+impl Look {
+    /// In words: what is out of the ordinary about it.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let Self { length, digits, vowels, consonants, entropy } = *self;
+        let mut words = vec![format!("{length} characters")];
+        if digits > 0 {
+            words.push(format!("{digits} digits"));
+        }
+        if vowels * 4 < length - digits.min(length) {
+            words.push(format!("only {vowels} vowels"));
+        }
+        if consonants >= 5 {
+            words.push(format!("{consonants} consonants in a row"));
+        }
+        if length >= 10 && entropy >= 3.3 {
+            words.push("hardly any character twice".to_owned());
+        }
+        words.join(", ")
+    }
+}
+
+/// Groups of three characters told as evidence.
+const UNUSUAL_MAX: usize = 3;
+
+/// The groups of three characters that speak most for a generator, in their order; only
+/// such as speak for it at all, none overlapping.
+#[must_use]
+pub fn unusual(label: &str) -> Vec<&str> {
+    let bytes = label.as_bytes().get(..LABEL_MAX).unwrap_or(label.as_bytes());
+    let weigh = |group: &[u8]| {
+        let symbols: Vec<u8> = group.iter().map(|byte| symbol_of(*byte)).collect();
+        let pairs = symbols.windows(2).map(|pair| i32::from(weight(group_index(pair))));
+        pairs.sum::<i32>() + i32::from(weight(group_index(&symbols)))
+    };
+    let mut groups: Vec<(i32, usize)> =
+        bytes.windows(3).enumerate().map(|(at, group)| (weigh(group), at)).collect();
+    groups.sort_by_key(|(weight, at)| (std::cmp::Reverse(*weight), *at));
+    let mut chosen: Vec<usize> = Vec::new();
+    for (_, at) in groups.into_iter().filter(|(weight, _)| *weight > 0) {
+        if chosen.len() < UNUSUAL_MAX && chosen.iter().all(|other| at.abs_diff(*other) >= 3) {
+            chosen.push(at);
+        }
+    }
+    chosen.sort_unstable();
+    chosen.into_iter().filter_map(|at| label.get(at..at + 3)).collect()
+}
+
 /// How unlike a chosen name a label looks, as it stands in a [`crate::Name`]: 0 = like any
 /// other, 1 = like nothing a person would choose. 0 for what [`is_judged`] excludes.
 #[must_use]
@@ -261,6 +309,24 @@ mod tests {
         assert_eq!(super::look("").entropy, 0.0);
     }
 
+    #[test]
+    fn evidence_in_words() {
+        assert_eq!(
+            look("xkqzvwpjhtrbn").words(),
+            "13 characters, only 0 vowels, 13 consonants in a row, hardly any character twice"
+        );
+        assert_eq!(
+            look("3f9a7c1e5b2d8").words(),
+            "13 characters, 7 digits, hardly any character twice"
+        );
+        assert_eq!(look("example").words(), "7 characters");
+        assert_eq!(look("").words(), "0 characters");
+        let unusual = unusual("wikiqzvx");
+        assert!(unusual.contains(&"qzv") || unusual.contains(&"zvx"), "{unusual:?}");
+        assert!(!unusual.contains(&"wik"), "{unusual:?}");
+        assert!(super::unusual("ab").is_empty());
+    }
+
     /// Names nobody would ask about, and names nobody would choose. The numbers of false
     /// alarms and misses over real lists are measured by `examples/train_dga.rs`.
     #[test]
@@ -304,6 +370,8 @@ mod tests {
             assert!((0.0..=1.0).contains(&value(&label, Front::Bare)));
             let look = look(&label);
             assert!(look.entropy >= 0.0 && look.consonants <= look.length);
+            assert!(unusual(&label).len() <= UNUSUAL_MAX);
+            assert!(look.words().len() < 200);
         }
     }
 }

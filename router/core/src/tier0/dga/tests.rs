@@ -18,6 +18,9 @@ fn generated(n: usize) -> Vec<String> {
 fn missing(name: &str) -> Dns {
     Dns { rcode: Some(NXDOMAIN), ..dns("192.168.1.5", name, &[]) }
 }
+fn missing_by(client: &str, name: &str) -> Dns {
+    Dns { rcode: Some(NXDOMAIN), ..dns(client, name, &[]) }
+}
 fn script() -> Script {
     Script::new(Tier0Config::default(), "dga")
 }
@@ -68,6 +71,58 @@ fn a_single_name_is_told_once() {
         s.found[0].finding.why,
         "asked for xkqzvwpjhtrbn.com, which looks generated and does not exist"
     );
+}
+
+/// What several devices ask for, and go on asking for, is no generator's.
+#[test]
+fn a_name_that_several_devices_ask_for_is_hardly_worth_telling() {
+    let name = "xkqzvwpjhtrbn.com";
+    let mut s = script();
+    for i in 1..=5 {
+        s.dns(i, dns(&format!("192.168.1.{i}"), name, &["203.0.113.1"]));
+    }
+    let scores: Vec<f64> = s.found.iter().map(|f| f.finding.score).collect();
+    assert!(scores[..2].iter().all(|score| *score >= 0.2), "{scores:?}");
+    assert!(scores[2..].iter().all(|score| *score < 0.2), "{scores:?}");
+    let evidence = &s.found[4].finding.evidence;
+    assert!(evidence.iter().any(|(key, value)| key == "devices" && value == "5"), "{evidence:?}");
+}
+
+/// The address of a device changes (privacy extensions, a second protocol): still one.
+#[test]
+fn one_device_with_many_addresses_is_one() {
+    let name = "xkqzvwpjhtrbn.com";
+    let mac = Some("00:00:5e:00:53:01".parse().unwrap());
+    let mut s = script();
+    for i in 1..=5 {
+        s.dns(i, Dns { mac, ..missing_by(&format!("192.168.1.{i}"), name) });
+    }
+    assert!(s.found.iter().all(|f| f.finding.score >= 0.4), "{:?}", s.found);
+}
+
+#[test]
+fn a_name_asked_for_days_ago_is_hardly_worth_telling() {
+    let name = "xkqzvwpjhtrbn.com";
+    let mut s = script();
+    for hour in 0..48 {
+        // A tick in between: silence that long would count as a jump of the clock.
+        (0..12).for_each(|step| s.dns(hour * 3_600 + step * 300, dns("192.168.1.5", name, &[])));
+    }
+    let scores: Vec<f64> = s.found.iter().map(|f| f.finding.score).collect();
+    assert!(scores.first().is_some_and(|score| *score >= 0.2), "{scores:?}");
+    assert!(scores.last().is_some_and(|score| *score < 0.2), "{scores:?}");
+}
+
+/// One name in vain may be anything; each further one makes it worse, before it is a burst.
+#[test]
+fn company_raises_the_score() {
+    let mut s = script();
+    for (i, name) in generated(7).iter().enumerate() {
+        s.dns(i as i64, missing(name));
+    }
+    let scores: Vec<f64> = s.found.iter().map(|f| f.finding.score).collect();
+    assert!(scores.is_sorted(), "{scores:?}");
+    assert!(scores.last() > scores.first().map(|first| first + 0.1).as_ref(), "{scores:?}");
 }
 
 /// Spread over hours, as many names as in a burst are no burst.
