@@ -19,7 +19,7 @@ pub const LINE_BYTES_MAX: usize = 8 * 1024;
 pub const NAMES_MAX: usize = 20_000_000;
 /// Files of a directory that hold names, with or without `.gz`; so that a description
 /// beside them is no family.
-const KINDS: [&str; 5] = ["txt", "csv", "tsv", "list", "names"];
+const KINDS: [&str; 4] = ["txt", "csv", "list", "names"];
 
 /// The names of one file.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,7 @@ pub fn read(path: &Path) -> Result<Vec<Names>> {
         }
     }
     if files.is_empty() {
-        bail!("no files of names (.txt, .csv, .tsv, .list, also .gz) in {}", path.display());
+        bail!("no files of names (.txt, .csv, .list, .names, also .gz) in {}", path.display());
     }
     files.sort();
     files.iter().map(|path: &PathBuf| file(path)).collect()
@@ -153,6 +153,7 @@ mod tests {
         write("a.txt.gz", &packed.finish().unwrap());
         write("plain", b"p.example\n");
         write("ABOUT.md", b"no.family\n");
+        write("labels.tsv", b"name\tfamily\n");
         write(".hidden", b"no.family\n");
         let read = read(dir.path()).unwrap();
         let seen: Vec<_> = read.iter().map(|f| (f.family.as_str(), f.names.len())).collect();

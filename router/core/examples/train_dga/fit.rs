@@ -68,13 +68,16 @@ impl Model {
         self.0[WEIGHTS]
     }
 
-    pub(crate) fn weight(&self, index: usize) -> f32 {
-        self.0[index]
-    }
-
     /// The weight that one step of the byte stands for.
     pub(crate) fn unit(&self) -> f32 {
         self.0[..WEIGHTS].iter().fold(0f32, |most, w| most.max(w.abs())) / 127.0
+    }
+
+    /// The weights as bytes.
+    pub(crate) fn steps(&self) -> Vec<u8> {
+        let unit = self.unit();
+        let steps = self.0[..WEIGHTS].iter().map(|w| (w / unit).round() as i8);
+        steps.map(i8::cast_unsigned).collect()
     }
 
     /// As it will be after a round trip through bytes.

@@ -103,10 +103,21 @@ pub(crate) fn families(benign: &[Named]) -> Vec<Made> {
         });
         let Some((_, weight, make)) = shape else { continue };
         let labels = make(&mut random, &stock).into_iter().filter(|l| l.len() >= 5);
-        let name = |label| Named { label, front: Front::Bare };
-        made.extend(labels.map(|label| Made { name: name(label), weight: *weight }));
+        for label in labels {
+            let front = front(&mut random);
+            made.push(Made { name: Named { label, front }, weight: *weight });
+        }
     }
     made
+}
+
+/// Nearly all malware asks for the bare domain. Nearly.
+fn front(random: &mut Random) -> Front {
+    match random.below(100) {
+        0..=1 => Front::Www,
+        2 => Front::One,
+        _ => Front::Bare,
+    }
 }
 
 impl Stock {

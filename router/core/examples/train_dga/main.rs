@@ -4,8 +4,8 @@
 //! NOISE DGA...`
 //!
 //! OUT is `src/tier0/dga/weights.bin`; `-` only measures. The others hold one name per line
-//! (of lines with tabs the first column), or are MISP warning lists (`.json`); several
-//! files of one kind are divided by `,`. BENIGN: popular names. POPULAR: more of them, of
+//! (of lines with tabs the first column; `.gz` is unpacked), or are MISP warning lists
+//! (`.json`); several files of one kind are divided by `,`. BENIGN: popular names. POPULAR: more of them, of
 //! lower quality. QUERIED: names really asked for, to measure with; not learned from.
 //! NOISE: names that stand among the popular ones and are generated. Each DGA file is one
 //! family; files whose names are equal up to a `_` are variants of one.
@@ -32,46 +32,26 @@
 #![allow(clippy::print_stdout, reason = "a measuring program's output")]
 
 mod fit;
+mod learn;
 mod made;
 mod names;
 
 use std::collections::{BTreeMap, HashSet};
 
-use agentmon_core::tier0::dga::model::{WEIGHTS, is_judged};
+use agentmon_core::tier0::dga::model::is_judged;
 use agentmon_core::tier0::dga::popular;
 use anyhow::{Context, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
-use fit::{Model, Sample};
+use fit::Model;
+use learn::{Input, learn};
 use names::{Family, Named};
 
 const FOLDS: u64 = 5;
-/// Names of one family that count.
-const FAMILY_MAX: usize = 3_000;
-/// Weight of the published families, and of the made-up ones, to that of all benign names:
-/// below 1, because a false alarm costs more than a miss.
-const PUBLISHED_SHARE: f32 = 0.25;
-const MADE_SHARE: f32 = 0.25;
-/// How many names of the long popular lists are learned from, and the weight of each:
-/// their tails hold what is popular with few.
-const POPULAR_MAX: usize = 400_000;
-const POPULAR_WEIGHT: f32 = 0.1;
-/// This part of the benign names, those that look generated most, is left out of a second
-/// round: most of them are, or tell nothing.
-const UNLIKELY: f32 = 0.003;
 /// What standing in the popular lists takes off the odds.
 const POPULAR_ODDS: f32 = 6.0;
 /// Labels in the filter: 17 bits each.
 const FILTER_LABELS: usize = 60_000;
-
-/// Everything that is read.
-struct Input {
-    benign: Vec<Named>,
-    popular: Vec<Named>,
-    queried: Vec<Named>,
-    families: Vec<Family>,
-    made: Vec<made::Made>,
-}
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -87,16 +67,16 @@ fn main() -> Result<()> {
     let families = args.map(|path| Family::read(&path)).collect::<Result<Vec<_>>>()?;
     let made = made::families(&benign);
     let queried = names::read(&queried)?;
-    let input = Input { benign, popular: more, queried, families, made };
+    let input = Input { benign, popular: more, families, made };
     println!(
         "{} popular names, {} more, {} queried, {} families, {} made-up names",
         input.benign.len(),
         input.popular.len(),
-        input.queried.len(),
+        queried.len(),
         input.families.len(),
         input.made.len()
     );
-    let lines = measure(&input);
+    let lines = measure(&input, &queried);
     if out != "-" {
         std::fs::write(&out, table(&input, lines)).context(out)?;
     }
@@ -119,7 +99,7 @@ impl Lines {
 
 /// Leaves out each fold in turn. Returns the mean lines without knowledge of popularity:
 /// what the scale of the value goes by.
-fn measure(input: &Input) -> Lines {
+fn measure(input: &Input, queried: &[Named]) -> Lines {
     let known: HashSet<&str> = input.popular.iter().map(|n| n.label.as_str()).collect();
     let mut scale = Lines::default();
     let mut rows: [Vec<Row>; 3] = Default::default();
@@ -138,7 +118,7 @@ fn measure(input: &Input) -> Lines {
         };
         let looks = Lines::of(plain(&mut input.benign.iter().filter(|n| held(n))));
         let held_out = Lines::of(informed(&mut input.benign.iter().filter(|n| held(n))));
-        let asked = informed(&mut input.queried.iter());
+        let asked = informed(&mut queried.iter());
         for (sum, line) in queried_above.iter_mut().zip([looks.hundredth, looks.thousandth]) {
             *sum += above(&asked, line) / FOLDS as f64;
         }
@@ -214,57 +194,16 @@ fn report(mut rows: Vec<Row>) {
     }
 }
 
-/// Two rounds: the second without benign names that look generated.
-fn learn(input: &Input, seen: impl Fn(&Named) -> bool, kept: impl Fn(&Family) -> bool) -> Model {
-    let mut samples = Vec::new();
-    let mut labels = HashSet::new();
-    for name in input.benign.iter().filter(|n| seen(n) && is_judged(&n.label)) {
-        if labels.insert((name.label.as_str(), name.front as u8)) {
-            samples.push(Sample::new(name, false, 1.0));
-        }
-    }
-    let known: HashSet<&str> = input.benign.iter().map(|n| n.label.as_str()).collect();
-    let more =
-        input.popular.iter().filter(|n| !known.contains(n.label.as_str()) && is_judged(&n.label));
-    let more: Vec<&Named> = more.filter(|n| labels.insert((n.label.as_str(), 0))).collect();
-    let step = more.len().div_ceil(POPULAR_MAX).max(1);
-    for name in more.into_iter().step_by(step).filter(|n| seen(n)) {
-        samples.push(Sample::new(name, false, POPULAR_WEIGHT));
-    }
-    let benign: f32 = samples.iter().map(|s| s.weight).sum();
-    let families: Vec<&Family> = input.families.iter().filter(|f| kept(f)).collect();
-    let total: usize = families.iter().map(|f| f.names.len().min(FAMILY_MAX)).sum();
-    for family in families {
-        let step = family.names.len().div_ceil(FAMILY_MAX).max(1);
-        for name in family.names.iter().step_by(step) {
-            samples.push(Sample::new(name, true, benign * PUBLISHED_SHARE / total as f32));
-        }
-    }
-    let total: f32 = input.made.iter().map(|m| m.weight).sum();
-    for made in &input.made {
-        samples.push(Sample::new(&made.name, true, benign * MADE_SHARE * made.weight / total));
-    }
-    let first = Model::fit(&samples);
-    let mut odds: Vec<f32> =
-        samples.iter().filter(|s| !s.generated).map(|s| first.odds(&s.features)).collect();
-    odds.sort_by(|a, b| b.total_cmp(a));
-    let line = odds[(odds.len() as f32 * UNLIKELY) as usize];
-    samples.retain(|s| s.generated || first.odds(&s.features) <= line);
-    Model::fit(&samples)
-}
-
 /// Header, weights and filter as `model` reads them: 0.5 where 1 in 100 benign names lie
 /// above, 0.9 where 1 in 1,000 do.
 fn table(input: &Input, lines: Lines) -> Vec<u8> {
     let model = learn(input, |_| true, |_| true);
-    let unit = model.unit();
     let slope = 9f32.ln() / (lines.thousandth - lines.hundredth);
     let mut bytes = Vec::new();
-    for field in [unit, model.bias(), lines.hundredth, slope, POPULAR_ODDS] {
+    for field in [model.unit(), model.bias(), lines.hundredth, slope, POPULAR_ODDS] {
         bytes.extend(field.to_le_bytes());
     }
-    let steps = (0..WEIGHTS).map(|i| (model.weight(i) / unit).round() as i8);
-    bytes.extend(steps.map(i8::cast_unsigned));
+    bytes.extend(model.steps());
     bytes.extend(filter(input, &model.quantised()));
     bytes
 }

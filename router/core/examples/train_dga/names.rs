@@ -1,10 +1,12 @@
 //! Names from files, as the score sees them.
 
+use std::io::Read;
 use std::path::Path;
 
 use agentmon_core::Name;
 use agentmon_core::tier0::dga::{Front, score};
 use anyhow::{Context, Result};
+use flate2::read::MultiGzDecoder;
 
 /// What counts of a name.
 #[derive(Clone, Debug)]
@@ -29,8 +31,9 @@ pub(crate) struct Family {
 
 impl Family {
     pub(crate) fn read(path: &str) -> Result<Self> {
-        let stem = Path::new(path).file_stem().context("a file name")?;
-        Ok(Self { name: stem.to_string_lossy().into_owned(), names: read(path)? })
+        let file = Path::new(path).file_name().context("a file name")?.to_string_lossy();
+        let name = file.split('.').next().unwrap_or_default().to_owned();
+        Ok(Self { name, names: read(path)? })
     }
 
     /// Variants of a family share a number.
@@ -43,11 +46,20 @@ impl Family {
     }
 }
 
+fn text(path: &str) -> Result<String> {
+    if !path.ends_with(".gz") {
+        return Ok(std::fs::read_to_string(path)?);
+    }
+    let mut text = String::new();
+    MultiGzDecoder::new(std::fs::File::open(path)?).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// The names of several files, divided by `,`.
 pub(crate) fn read(paths: &str) -> Result<Vec<Named>> {
     let mut names = Vec::new();
     for path in paths.split(',') {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+        let text = text(path).with_context(|| format!("reading {path}"))?;
         let mut add = |line: &str| {
             let name = line.split('\t').next().unwrap_or_default().trim_matches(['*', '.']);
             names.extend(name.parse().ok().as_ref().and_then(Named::of));

@@ -81,6 +81,14 @@ const DYNAMIC_DNS: &[&str] = &[
     "zapto.org",
 ];
 
+/// Private suffixes that are sold like a registry's: strangers choose the label before.
+/// Sorted.
+const SOLD: &[&str] = &[
+    "br.com", "cn.com", "co.com", "com.de", "com.se", "de.com", "eu.com", "eu.org", "gb.net",
+    "gr.com", "hu.net", "in.net", "jp.net", "jpn.com", "mex.com", "ru.com", "sa.com", "se.net",
+    "uk.com", "uk.net", "us.com", "us.org", "za.bz", "za.com",
+];
+
 /// Top-level domains that never leave the house (RFC 6761, RFC 6762, RFC 8375, RFC 9476,
 /// ICANN's reservation of `internal`, and habit). Browsers look up random names there.
 const LOCAL: &[&str] = &[
@@ -145,10 +153,9 @@ pub(super) fn chosen(name: &Name) -> Option<Chosen<'_>> {
         return None;
     }
     let last_two = below(text, top)?;
-    let domain = match DYNAMIC_DNS.binary_search(&last_two) {
-        Ok(_) => below(text, last_two)?,
-        Err(_) => registered(text)?,
-    };
+    let is_in = |list: &[&str]| list.binary_search(&last_two).is_ok();
+    let domain =
+        if is_in(DYNAMIC_DNS) || is_in(SOLD) { below(text, last_two)? } else { registered(text)? };
     let front = Front::of(text.strip_suffix(domain)?);
     Some(Chosen { label: domain.split('.').next()?, domain, front })
 }
@@ -193,6 +200,8 @@ mod tests {
         check("qwxz7.ddns.net", Some(("qwxz7", "qwxz7.ddns.net")));
         check("a.qwxz7.mooo.com", Some(("qwxz7", "qwxz7.mooo.com")));
         check("mooo.com", None);
+        // And below a suffix that is sold.
+        check("www.qwxz7.uk.com", Some(("qwxz7", "qwxz7.uk.com")));
         // A top-level domain that is on no list.
         check("qwxz7.bazar", Some(("qwxz7", "qwxz7.bazar")));
     }
@@ -219,9 +228,42 @@ mod tests {
         check("x.home.arpa", None);
     }
 
+    proptest::proptest! {
+        /// Names are bytes: whatever they hold, the label is a part of the name.
+        #[test]
+        fn any_name(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..260)) {
+            let Ok(name) = Name::parse(&bytes) else { return Ok(()) };
+            if let Some(Chosen { label, domain, .. }) = chosen(&name) {
+                assert!(!label.is_empty() && domain.starts_with(label));
+                assert!(name.is_at_or_below(domain));
+            }
+            let score = super::super::score(&name);
+            assert!((0.0..=1.0).contains(&score.value), "{}", score.value);
+            assert!(score.look().words().is_ascii());
+        }
+
+        /// Letter case (0x20, draft-vixie-dnsext-dns0x20) changes nothing.
+        #[test]
+        fn any_case(text in "[a-zA-Z0-9-]{1,20}(\\.[a-zA-Z0-9]{2,12}){1,5}") {
+            let value = |text: &str| super::super::score(&text.parse().unwrap()).value;
+            assert_eq!(value(&text), value(&text.to_lowercase()));
+        }
+    }
+
+    #[test]
+    fn the_longest_and_the_shortest() {
+        let longest = format!("{0}.{0}.{0}.{1}", "q".repeat(63), "q".repeat(61));
+        for text in [&longest, ".", "a", "\\000.com", "a\\.b.com", "com", "..", ""] {
+            let Ok(name) = Name::parse(text.as_bytes()) else { continue };
+            let value = super::super::score(&name).value;
+            assert!((0.0..=1.0).contains(&value), "{text}");
+        }
+        assert_eq!(longest.len(), 253);
+    }
+
     #[test]
     fn lists_are_in_order() {
-        assert!(DYNAMIC_DNS.is_sorted(), "binary search wants order");
-        assert!(DYNAMIC_DNS.iter().all(|d| d.split('.').count() == 2));
+        assert!(DYNAMIC_DNS.is_sorted() && SOLD.is_sorted(), "binary search wants order");
+        assert!(DYNAMIC_DNS.iter().chain(SOLD).all(|d| d.split('.').count() == 2));
     }
 }

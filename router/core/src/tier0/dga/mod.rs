@@ -488,7 +488,8 @@ fn single(config: &Config, dns: &Dns, score: &Score<'_>, weighed: Weighed) -> Fi
     if score.is_popular() {
         finding = finding.with("popular", "in public lists of popular names");
     }
-    if let Some(standing) = weighed.standing {
+    let first = |s: &Standing| s.devices <= 1 && s.age.as_secs() < 3_600;
+    if let Some(standing) = weighed.standing.filter(|s| !first(s)) {
         let hours = standing.age.as_secs() / 3_600;
         finding = finding.with("devices", standing.devices).with("known_hours", hours);
     }

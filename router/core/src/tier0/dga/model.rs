@@ -74,8 +74,12 @@ impl Look {
         if digits > 0 {
             words.push(format!("{digits} digits"));
         }
-        if vowels * 4 < length - digits.min(length) {
-            words.push(format!("only {vowels} vowels"));
+        match vowels {
+            0 if length > digits => words.push("no vowels".to_owned()),
+            _ if vowels * 4 < length.saturating_sub(digits) => {
+                words.push(format!("only {vowels} vowels"));
+            }
+            _ => {}
         }
         if consonants >= 5 {
             words.push(format!("{consonants} consonants in a row"));
@@ -313,7 +317,7 @@ mod tests {
     fn evidence_in_words() {
         assert_eq!(
             look("xkqzvwpjhtrbn").words(),
-            "13 characters, only 0 vowels, 13 consonants in a row, hardly any character twice"
+            "13 characters, no vowels, 13 consonants in a row, hardly any character twice"
         );
         assert_eq!(
             look("3f9a7c1e5b2d8").words(),
