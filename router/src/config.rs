@@ -18,7 +18,7 @@ use crate::collect::{
     adguard, conntrack, dnsmasq_log, firewall, leases, neighbours, passive_dns, replay, syslog,
 };
 use crate::pipeline::naming;
-use crate::{enforce, forward, logging, ring, status, ubus};
+use crate::{enforce, forward, lists, logging, ring, status, ubus};
 
 /// Where the file is looked for.
 pub const DEFAULT_PATH: &str = "/etc/agentmon/router.toml";
@@ -47,6 +47,8 @@ pub struct Config {
     pub enforce: enforce::Config,
     /// Names of devices.
     pub devices: naming::Config,
+    /// Lists that the hub has compiled.
+    pub hub_lists: lists::hub::Config,
     /// The sources of events.
     pub collect: CollectConfig,
 }
@@ -63,6 +65,7 @@ impl Default for Config {
             tier0: Tier0Config::default(),
             enforce: enforce::Config::default(),
             devices: naming::Config::default(),
+            hub_lists: lists::hub::Config::default(),
             collect: CollectConfig::default(),
         }
     }
@@ -181,6 +184,7 @@ impl Config {
         self.tier0.validate().map_err(|e| problem_at(format!("tier0.{}", e.key), e.problem))?;
         self.enforce.validate().map_err(under("enforce"))?;
         self.devices.validate().map_err(under("devices"))?;
+        self.hub_lists.validate().map_err(under("hub_lists"))?;
         self.collect.conntrack.validate().map_err(under("collect.conntrack"))?;
         self.collect.passive_dns.validate().map_err(under("collect.passive_dns"))?;
         self.collect.neighbours.validate().map_err(under("collect.neighbours"))?;

@@ -22,6 +22,7 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) authorization: String,
     pub(crate) content_type: String,
+    pub(crate) if_none_match: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -37,6 +38,8 @@ impl Asked {
 pub(crate) enum Say {
     /// A status, extra header lines, a body.
     Http(u16, &'static str, String),
+    /// The same with a body of any bytes, and so many more announced than there come.
+    Bytes(u16, String, Vec<u8>, usize),
     /// Nothing: the connection is cut after the request was read.
     HangUp,
     /// Nothing, and the connection stays open.
@@ -67,9 +70,15 @@ pub(crate) struct TestHub {
 }
 
 impl TestHub {
-    /// `answer` is called for each request, in order.
-    pub(crate) fn start(answer: impl FnMut(&Asked) -> Say + Send + 'static) -> Self {
-        Self::start_as("127.0.0.1", answer)
+    /// `answer` is called for each request, in order. There are no lists.
+    pub(crate) fn start(mut answer: impl FnMut(&Asked) -> Say + Send + 'static) -> Self {
+        let lists = |asked: &Asked| asked.path == "/v1/lists";
+        Self::start_as(
+            "127.0.0.1",
+            move |asked| {
+                if lists(asked) { Say::status(404) } else { answer(asked) }
+            },
+        )
     }
 
     /// With a certificate for another name.
@@ -99,9 +108,16 @@ impl TestHub {
         Join::new(url, "attic".into(), token.into(), self.ca_pem.clone())
     }
 
-    /// All requests so far.
+    /// All requests so far, but for lists.
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+        let all = self.asked.lock().unwrap();
+        all.iter().filter(|asked| asked.path != "/v1/lists").cloned().collect()
+    }
+
+    /// All requests for lists so far.
+    pub(crate) fn asked_for_lists(&self) -> Vec<Asked> {
+        let all = self.asked.lock().unwrap();
+        all.iter().filter(|asked| asked.path == "/v1/lists").cloned().collect()
     }
 }
 
@@ -139,16 +155,18 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, log: &Mutex<Vec<Asked>>, 
     let mut tls = BufReader::new(StreamOwned::new(connection, stream));
     while let Some(asked) = read(&mut tls) {
         log.lock().unwrap().push(asked.clone());
-        let (status, headers, body) = match (answer.lock().unwrap())(&asked) {
-            Say::Http(status, headers, body) => (status, headers, body),
+        let (status, headers, body, more) = match (answer.lock().unwrap())(&asked) {
+            Say::Http(status, headers, body) => (status, headers.to_owned(), body.into_bytes(), 0),
+            Say::Bytes(status, headers, body, more) => (status, headers, body, more),
             Say::HangUp => return,
             // Until the client has had enough.
             Say::Never => return drop(tls.read_line(&mut String::new())),
         };
-        let head =
-            format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
+        let length = body.len() + more;
+        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{headers}\r\n");
         let out = tls.get_mut();
-        if out.write_all((head + &body).as_bytes()).and_then(|()| out.flush()).is_err() {
+        let sent = out.write_all(head.as_bytes()).and_then(|()| out.write_all(&body));
+        if sent.and_then(|()| out.flush()).is_err() || more > 0 {
             return;
         }
     }
@@ -173,7 +191,7 @@ fn read(input: &mut impl BufRead) -> Option<Asked> {
     }
     let mut body = vec![0; header(&headers, "content-length").parse().unwrap_or(0)];
     input.read_exact(&mut body).ok()?;
-    let (authorization, content_type) =
-        (header(&headers, "authorization"), header(&headers, "content-type"));
-    Some(Asked { method, path, authorization, content_type, body })
+    let [authorization, content_type, if_none_match] =
+        ["authorization", "content-type", "if-none-match"].map(|name| header(&headers, name));
+    Some(Asked { method, path, authorization, content_type, if_none_match, body })
 }

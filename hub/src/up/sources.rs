@@ -103,6 +103,7 @@ pub fn configure(state_dir: &Path, wishes: &Wishes, machine: &Machine) -> (Confi
             name: crate::demo::LIST_NAME.to_owned(),
             path: list.clone(),
             score: 0.8,
+            ..Default::default()
         });
     }
     (config, lacks)

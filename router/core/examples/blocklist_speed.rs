@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn measure(number: u64) -> anyhow::Result<()> {
-    let list = ListConfig { name: "made-up".into(), path: "-".into(), score: 0.8 };
+    let list = ListConfig { name: "made-up".into(), path: "-".into(), ..ListConfig::default() };
     let config = Config { lists: vec![list], entries_max: usize::MAX, ..Config::default() };
     let (mut form, memory, start) = (Vec::new(), resident_most(), processor());
     form.try_reserve_exact(usize::try_from(number)? * 8 + 300_000)?;

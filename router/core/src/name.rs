@@ -98,7 +98,7 @@ impl Name {
     }
 
     /// This name and each parent, longest first: `a.b.c`, `b.c`, `c`. Empty for the root.
-    pub fn suffixes(&self) -> impl Iterator<Item = &str> {
+    pub fn suffixes(&self) -> impl Iterator<Item = &str> + Clone {
         let mut rest = (self.0.as_ref() != ".").then_some(self.0.as_ref());
         std::iter::from_fn(move || {
             let this = rest?;
@@ -226,6 +226,12 @@ impl NameBuilder {
             self.text.pop();
         }
         Ok(Name(Arc::from(self.text)))
+    }
+}
+
+impl std::borrow::Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

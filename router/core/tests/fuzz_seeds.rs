@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use agentmon_core::tier0::blocklist::{Blocklist, Config, ListConfig, compile};
+use agentmon_core::tier0::blocklist::{Blocklist, Config, FOOTER_BYTES, ListConfig, compile};
 use agentmon_core::wire::{Batch, Health, encode_batch, encode_event};
 use agentmon_core::{Event, Timestamp, dns_wire};
 
@@ -162,7 +162,7 @@ fn dns_seeds(seeds: &mut Seeds) {
     }
 }
 
-const LISTS: [(&str, &str); 7] = [
+const LISTS: [(&str, &str); 9] = [
     (
         "hosts",
         "# hosts\r\n127.0.0.1 localhost\r\n0.0.0.0 a.example b.example # two\r\n::1 c.example\n",
@@ -177,7 +177,17 @@ const LISTS: [(&str, &str); 7] = [
         "unbound",
         "server:\n local-zone: \"a.example.\" always_null\nlocal-zone: \"b.example\" transparent\n",
     ),
-    ("rpz", "$TTL 300\n; zone\na.example CNAME .\n*.a.example cname .\n"),
+    (
+        "rpz",
+        "$ORIGIN rpz.example.\n$TTL 300\n@ SOA ns. root. (\n 1 2 3 )\na.example CNAME .\n\
+         *.b.example.rpz.example. cname *.\n24.0.2.0.192.rpz-ip CNAME rpz-passthru.\n",
+    ),
+    (
+        "addresses",
+        "192.0.2.1\n192.0.2.0/24 ; SBL1\n192.0.2.9:80\n192.0.2.3\t7\n2001:db8::/32\n\
+         [2001:db8::1]:443\n192.0.2.8-192.0.2.9\n",
+    ),
+    ("pages", "https://a.example/x?y\nb.example/z\nhttp://192.0.2.1:81/bin\n/path\n^re[0-9]$\n"),
     ("bad", "com\nco.uk\n192.0.2.1\nhttp://a.example/x\n?!\na..b\n\0\n"),
 ];
 
@@ -190,8 +200,14 @@ fn list_seeds(seeds: &mut Seeds) {
     }
     // What the target puts in for the index: all names in the bucket of this one.
     let bucket = xxhash_rust::xxh3::xxh3_64(b"a.example") >> 48;
-    for (name, lists) in [("three", &lists[..3]), ("one", &lists[5..6]), ("none", &lists[..0])] {
-        let config = Config { lists: lists.to_vec(), ..Config::default() };
+    for (name, lists) in [
+        ("three", &lists[..3]),
+        ("one", &lists[5..6]),
+        ("addresses", &lists[6..8]),
+        ("none", &lists[..0]),
+    ] {
+        let patterns = vec!["evil-".to_owned()];
+        let config = Config { lists: lists.to_vec(), patterns, ..Config::default() };
         let mut form = Vec::new();
         let mut read = |list: &ListConfig, each: &mut dyn FnMut(&[u8])| -> std::io::Result<()> {
             each(text(list).as_bytes());
@@ -206,7 +222,7 @@ fn list_seeds(seeds: &mut Seeds) {
 
 /// The form as the target `blocklist_form` takes it: words, then everything behind the index.
 fn without_index(form: &[u8]) -> Vec<u8> {
-    let footer = form.len() - 40;
+    let footer = form.len() - FOOTER_BYTES;
     let words = u64::from_le_bytes(form[footer + 16..footer + 24].try_into().expect("eight"));
     let index = words as usize * 8;
     [&form[..index], &form[index + 4 * 65_537..]].concat()

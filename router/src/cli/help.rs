@@ -17,7 +17,7 @@ Commands:
   ack          acknowledge an alert
   flows        the newest connections
   devices      the devices, and what each did
-  score        what the block lists and the DGA check say about names
+  score        what lists and the DGA check say about names and addresses
   check        is the configuration right, and the kernel ready?
   setup        turn on what the kernel needs; add or remove agentmon's firewall table
   uci          for OpenWrt's init script: make the configuration of /etc/config/agentmon
@@ -149,13 +149,14 @@ Example:
     (
         "score",
         "\
-Usage: agentmon-router score NAME... [--json] [--config FILE]
+Usage: agentmon-router score NAME|ADDRESS|URL... [--json] [--config FILE]
 
-What the block lists and the check for generated names say about each name, and why.
-Needs no running router. Exit code 1 when a name is bad.
+What the lists and the check for generated names say about each name, address (with a port,
+if you like) or page, and why: the list and the line, what exempts it, the names above it
+that were looked for. Needs no running router. Exit code 1 when something is bad.
 
 Example:
-  agentmon-router score www.example.com xjwqkzvbtrpf.example
+  agentmon-router score www.example.com xjwqkzvbtrpf.example 192.0.2.1:8080
 ",
     ),
     (

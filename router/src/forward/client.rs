@@ -1,4 +1,4 @@
-//! The hub as the router sees it: two requests over HTTPS, and what the answers mean.
+//! The hub as the router sees it: three requests over HTTPS, and what the answers mean.
 //!
 //! In: an identity and request bodies. Out: an answer, or a refusal sorted by what to do
 //! about it. Blocks the forwarder thread, at most [`Timeouts::request`].
@@ -7,6 +7,7 @@
 //! redirect followed, so that the token goes to the hub alone.
 
 use std::fmt;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::join::Join;
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// Most certificates in an identity.
 const CERTIFICATES_MAX: usize = 8;
+/// Bytes of lists read at a time.
+const COPY_BYTES: usize = 32 * 1024;
 /// Longest wait a hub may ask for; longer ones are cut.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
@@ -77,6 +80,17 @@ pub struct Hello {
     pub sensor: String,
     /// Its version.
     pub version: String,
+}
+
+/// What came of asking for lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// All that the hub sent was written.
+    Whole,
+    /// It has what is known already.
+    Unchanged,
+    /// It has none, or is too old to.
+    Nothing,
 }
 
 /// Why the hub did not take it, by what to do about it.
@@ -181,6 +195,76 @@ impl HubClient {
             .get(format!("{}/v1/hello", self.url))
             .header("authorization", &self.authorization);
         json(read(request.call())?)
+    }
+
+    /// Asks for the compiled lists, unless they are among those `known` by their checksums;
+    /// they are written to `out`, at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// [`Refusal`]; what was written then is not whole.
+    pub fn lists(
+        &self,
+        known: &[u64],
+        bytes_max: u64,
+        out: &mut dyn Write,
+    ) -> Result<Fetched, Refusal> {
+        let mut request = self
+            .agent
+            .get(format!("{}/v1/lists", self.url))
+            .header("authorization", &self.authorization);
+        if !known.is_empty() {
+            let tags: Vec<String> = known.iter().map(|sum| etag(*sum)).collect();
+            request = request.header("if-none-match", tags.join(", "));
+        }
+        let result = request.call();
+        match result.as_ref().map(|response| response.status().as_u16()) {
+            Ok(304) => return Ok(Fetched::Unchanged),
+            Ok(404) => return Ok(Fetched::Nothing),
+            Ok(200) => {}
+            _ => return Err(read(result).err().unwrap_or_else(|| odd("no lists"))),
+        }
+        let mut response = result.map_err(|error| Refusal::Unreachable(explain(&error)))?;
+        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
+        if kind != Some(LISTS_TYPE) {
+            return Err(odd(&format!("no lists but {}", kind.unwrap_or("something"))));
+        }
+        let mut body = response.body_mut().with_config().limit(bytes_max + 1).reader();
+        copy(&mut body, bytes_max, out)
+    }
+}
+
+/// What compiled lists are sent as.
+pub const LISTS_TYPE: &str = "application/vnd.agentmon.lists";
+
+/// The entity tag of compiled lists with that checksum (RFC 9110 section 8.8.3).
+#[must_use]
+pub fn etag(checksum: u64) -> String {
+    format!("\"{checksum:016x}\"")
+}
+
+fn odd(what: &str) -> Refusal {
+    Refusal::Other(printable(what.as_bytes(), 200))
+}
+
+fn copy(body: &mut dyn Read, bytes_max: u64, out: &mut dyn Write) -> Result<Fetched, Refusal> {
+    let (mut chunk, mut bytes) = (vec![0; COPY_BYTES], 0u64);
+    loop {
+        match body.read(&mut chunk) {
+            Ok(0) => return Ok(Fetched::Whole),
+            Ok(n) => {
+                bytes += n as u64;
+                if bytes > bytes_max {
+                    return Err(Refusal::TooLarge);
+                }
+                out.write_all(chunk.get(..n).unwrap_or_default())
+                    .map_err(|error| odd(&format!("writing them: {error}")))?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                let text = printable(error.to_string().as_bytes(), 200);
+                return Err(Refusal::Unreachable(format!("cut off after {bytes} bytes: {text}")));
+            }
+        }
     }
 }
 

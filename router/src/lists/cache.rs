@@ -26,6 +26,15 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The set in that file, if it was made of `source` and is whole.
 pub(super) fn load(path: &Path, source: u64) -> Option<Blocklist> {
+    opened(path, Some(source))
+}
+
+/// The set in that file, whatever it was made of, if it is whole.
+pub(super) fn old(path: &Path) -> Option<Blocklist> {
+    opened(path, None)
+}
+
+fn opened(path: &Path, source: Option<u64>) -> Option<Blocklist> {
     let file = File::open(path).ok()?;
     match read(&file, source) {
         Ok(lists) => lists,
@@ -37,38 +46,44 @@ pub(super) fn load(path: &Path, source: u64) -> Option<Blocklist> {
 }
 
 /// `None`: of other lists.
-fn read(file: &File, source: u64) -> anyhow::Result<Option<Blocklist>> {
+fn read(file: &File, source: Option<u64>) -> anyhow::Result<Option<Blocklist>> {
     // The end alone says what it was made of.
     let mut footer = [0; FOOTER_BYTES];
     let length = file.metadata()?.len();
     let at = length.checked_sub(FOOTER_BYTES as u64).ok_or(FormatError::NotLists)?;
     file.read_exact_at(&mut footer, at)?;
     match Footer::parse(&footer) {
-        Ok(footer) if footer.source != source => return Ok(None),
+        Ok(footer) if source.is_some_and(|source| footer.source != source) => return Ok(None),
         Err(FormatError::OtherVersion) => return Ok(None),
         other => drop(other?),
     }
+    Ok(Some(whole(file)?.1))
+}
+
+/// The set in a file, after all of it was read and compared with its checksum.
+pub(super) fn whole(mut file: &File) -> anyhow::Result<(Footer, Blocklist)> {
     let (mut check, mut chunk) = (Check::default(), vec![0; CHUNK_BYTES]);
-    let mut rest = file;
     loop {
-        match rest.read(&mut chunk)? {
+        match file.read(&mut chunk)? {
             0 => break,
             n => check.feed(chunk.get(..n).unwrap_or_default()),
         }
     }
-    check.finish()?;
-    Ok(Some(Blocklist::open(Arc::new(Map::of(file)?))?))
+    let footer = check.finish()?;
+    Ok((footer, Blocklist::open(Arc::new(Map::of(file)?))?))
 }
 
-/// Makes the file anew with what `write` writes, and the set in it. Where the file cannot
-/// be written, the set is held in memory and a line says so.
+/// Makes the file anew with what `write` writes, and the set in it, unless `accept` refuses
+/// it; then `None`, and the file of before stays. Where the file cannot be written, the set
+/// is held in memory and a line says so.
 ///
 /// # Errors
 /// What `write` says of its sources.
 pub(super) fn make(
     path: &Path,
     mut write: impl FnMut(&mut dyn Write) -> anyhow::Result<()>,
-) -> anyhow::Result<Blocklist> {
+    mut accept: impl FnMut(&Blocklist) -> bool,
+) -> anyhow::Result<Option<Blocklist>> {
     let new = path.with_extension("new");
     let kept = (|| {
         let file = create(&new)?;
@@ -77,9 +92,13 @@ pub(super) fn make(
             anyhow::ensure!(file.failed, Unreadable(error));
             return Err(error);
         }
-        let map = Map::of(&file.file)?;
+        let lists = Blocklist::open(Arc::new(Map::of(&file.file)?))?;
+        if !accept(&lists) {
+            drop(fs::remove_file(&new));
+            return Ok(None);
+        }
         fs::rename(&new, path)?;
-        Ok(Blocklist::open(Arc::new(map))?)
+        Ok(Some(lists))
     })();
     let error = match kept {
         Ok(lists) => return Ok(lists),
@@ -95,10 +114,11 @@ pub(super) fn make(
     let mut bytes = Vec::new();
     write(&mut bytes)?;
     bytes.shrink_to_fit();
-    Blocklist::open(Arc::new(bytes)).context("block lists")
+    let lists = Blocklist::open(Arc::new(bytes)).context("block lists")?;
+    Ok(accept(&lists).then_some(lists))
 }
 
-fn create(path: &PathBuf) -> io::Result<File> {
+pub(super) fn create(path: &PathBuf) -> io::Result<File> {
     // Not opened through a link that somebody laid there.
     drop(fs::remove_file(path));
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)

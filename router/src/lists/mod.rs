@@ -1,15 +1,18 @@
 //! Block lists from files into the set tier-0 asks.
 //!
-//! In: the paths of the configuration. Out: the finished set, mapped from its compiled form
-//! (`cache`). Compiling reads the lists as streams, with at most 10 MB of memory for lists of
+//! In: the paths of the configuration, and what the hub has compiled ([`hub`]). Out: the
+//! finished set, mapped from its compiled form (`cache`). Compiling reads the lists as streams, with at most 10 MB of memory for lists of
 //! any length, and takes about a second of a fast machine per million names; a form that was
 //! compiled before from the very same files is taken as it is, within milliseconds.
 //!
 //! Runs on the thread that starts or reloads the router, never on the pipeline's. Everything
 //! is read before anything is swapped. A list is at most [`LIST_BYTES_MAX`] bytes; lines
-//! that are no names are reported, not fatal.
+//! that are no names are reported, not fatal. A file that is no list at all (an error page,
+//! an archive, empty), or that has lost most of its entries, is not taken: all lists stay as
+//! they were compiled before, and the status says why.
 
 mod cache;
+pub mod hub;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
@@ -19,7 +22,8 @@ use std::sync::Arc;
 
 use agentmon_core::tier0::Tier0Config;
 use agentmon_core::tier0::blocklist::{
-    Blocklist, Config, ListConfig, ListReport, RULES_VERSION, compile,
+    Blocklist, Config, LineFinder, ListConfig, ListReport, RULES_VERSION, SNIFF_BYTES, compile,
+    no_list, shrunk,
 };
 use anyhow::Context as _;
 use xxhash_rust::xxh3::xxh3_64;
@@ -47,13 +51,13 @@ struct Found {
 fn find(config: &Tier0Config) -> anyhow::Result<Found> {
     let config = &config.blocklist;
     let (program, rules) = (env!("CARGO_PKG_VERSION"), RULES_VERSION);
-    let mut key = format!("{program} {rules} {} {:?}", config.entries_max, config.allow);
+    let mut key = format!("{program} {rules} {}", config.entries_max);
     let mut bytes = 0;
     for list in in_force(config) {
         let seen = open(list).and_then(|file| Ok(file.metadata()?));
         let seen = seen.with_context(|| called(list))?;
         bytes += seen.len();
-        key += &format!("\n{:?} {:?} {} {}", list.name, list.path, list.score, version(&seen));
+        key += &format!("\n{list:?} {}", version(&seen));
     }
     Ok(Found { source: xxh3_64(key.as_bytes()), bytes })
 }
@@ -75,44 +79,124 @@ impl Found {
 /// The set as it was compiled before from these very files; `None`: it was not.
 fn ready(config: &Tier0Config, found: &Found, dir: &Path) -> Option<Blocklist> {
     if in_force(&config.blocklist).next().is_none() {
-        return Some(config.blocklist.builder().build());
+        return Some(Blocklist::default());
     }
     let lists = cache::load(&dir.join(CACHE), found.source)?;
-    tracing::info!("block lists: {} names, compiled before", lists.len());
+    tracing::info!("block lists: {} entries, compiled before", lists.len());
     Some(lists)
 }
 
+/// A list that is there and was not taken.
+#[derive(Debug, thiserror::Error)]
+#[error("not taken, {0}; what was read before stays")]
+pub struct NotTaken(String);
+
+/// The lists of files, and why some of them are not as their files are now.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The set.
+    pub lists: Blocklist,
+    /// Lists that cannot be read, or are none.
+    pub refused: Vec<anyhow::Error>,
+}
+
 /// The set for the files as they are now: compiled before, or compiled now and kept in
-/// `dir` for the next time. Where it cannot be kept it is held in memory.
+/// `dir` for the next time. Where it cannot be kept it is held in memory. When one of the
+/// files is not taken, all stay as they were before, if it was among them.
 ///
 /// # Errors
 /// The file that cannot be read, and why.
-pub fn load(config: &Tier0Config, dir: &Path) -> anyhow::Result<Blocklist> {
+pub fn load(config: &Tier0Config, dir: &Path) -> anyhow::Result<Loaded> {
     let found = find(config)?;
     if let Some(lists) = ready(config, &found, dir) {
-        return Ok(lists);
+        return Ok(Loaded { lists, refused: Vec::new() });
+    }
+    let old = cache::old(&dir.join(CACHE)).map(|old| as_configured(old, &config.blocklist));
+    let (good, mut refused) = acceptable(config)?;
+    if !refused.is_empty() {
+        let had = |name: &str| old.iter().flat_map(Blocklist::lists).any(|l| l.name == name);
+        if let Some(old) = &old
+            && config
+                .blocklist
+                .lists
+                .iter()
+                .any(|l| !good.blocklist.lists.contains(l) && had(&l.name))
+        {
+            return Ok(Loaded { lists: old.clone(), refused });
+        }
+    }
+    let source = find(&good)?.source;
+    let blocklist = good.blocklist.of_lists();
+    if in_force(&blocklist).next().is_none() {
+        return Ok(Loaded { lists: Blocklist::default(), refused });
     }
     let mut reports = Vec::new();
-    let lists = cache::make(&dir.join(CACHE), |out| {
-        reports = compile(&config.blocklist, found.source, &mut read, out)?;
-        Ok(())
-    })?;
+    let made = cache::make(
+        &dir.join(CACHE),
+        |out| {
+            reports = compile(&blocklist, source, &mut read, out)?;
+            Ok(())
+        },
+        |new| {
+            let why = old.as_ref().map(|old| lost(old, new, &blocklist)).unwrap_or_default();
+            let taken = why.is_empty();
+            refused.extend(why);
+            taken
+        },
+    )?;
     reports.iter().for_each(log);
     crate::sys::release_memory();
-    Ok(lists)
+    Ok(Loaded { lists: made.or(old).unwrap_or_default(), refused })
+}
+
+/// What was compiled before, without lists that nobody wants any more.
+fn as_configured(old: Blocklist, config: &Config) -> Blocklist {
+    old.rescored(|name| in_force(config).find(|list| list.name == name).map(|list| list.score))
+}
+
+/// The configuration with those lists that begin like lists, and what the others are.
+fn acceptable(config: &Tier0Config) -> anyhow::Result<(Tier0Config, Vec<anyhow::Error>)> {
+    let (mut good, mut refused) = (config.clone(), Vec::new());
+    good.blocklist.lists.clear();
+    for list in in_force(&config.blocklist) {
+        let mut start = Vec::new();
+        let file = open(list).with_context(|| called(list))?;
+        file.take(SNIFF_BYTES as u64).read_to_end(&mut start).with_context(|| called(list))?;
+        match no_list(&start) {
+            None => good.blocklist.lists.push(list.clone()),
+            Some(what) => {
+                let error = anyhow::Error::from(NotTaken(format!("it is {what}")));
+                refused.push(error.context(called(list)));
+            }
+        }
+    }
+    Ok((good, refused))
+}
+
+/// Lists that have lost too much since they were compiled before.
+fn lost(old: &Blocklist, new: &Blocklist, config: &Config) -> Vec<anyhow::Error> {
+    let entries = |name: &str| old.lists().find(|l| l.name == name).map(|l| l.entries);
+    let lost = new.lists().filter_map(|list| {
+        let why = shrunk(entries(&list.name)?, list.entries, config.shrink_percent)?;
+        let text = format!("{why} (if it is meant to be so, remove {CACHE} in state_dir)");
+        let named = format!("tier0.blocklist: list `{}`", list.name);
+        Some(anyhow::Error::from(NotTaken(text)).context(named))
+    });
+    lost.collect()
 }
 
 /// As [`load`], but what cannot be read is left out, and said: a list on a disk that is not
 /// there (yet) must not keep a router from watching with the others.
 #[must_use]
-pub fn load_readable(config: &Tier0Config, dir: &Path) -> (Blocklist, Vec<anyhow::Error>) {
+pub fn load_readable(config: &Tier0Config, dir: &Path) -> Loaded {
     let (config, mut missing) = readable(config);
     // One that goes away just now takes the others with it, until the next reload.
-    let lists = load(&config, dir).unwrap_or_else(|error| {
+    let mut loaded = load(&config, dir).unwrap_or_else(|error| {
         missing.push(error);
-        Blocklist::default()
+        Loaded::default()
     });
-    (lists, missing)
+    loaded.refused.extend(missing);
+    loaded
 }
 
 /// What a router begins with.
@@ -137,8 +221,8 @@ pub fn at_start(config: &Tier0Config, dir: &Path) -> AtStart {
         let later = ready.is_none();
         return AtStart { lists: ready.unwrap_or_default(), later, missing };
     }
-    let (lists, missing) = load_readable(config, dir);
-    AtStart { lists, later: false, missing }
+    let Loaded { lists, refused } = load_readable(config, dir);
+    AtStart { lists, later: false, missing: refused }
 }
 
 /// Whether a list can be read.
@@ -165,19 +249,29 @@ pub fn readable(config: &Tier0Config) -> (Tier0Config, Vec<anyhow::Error>) {
     (config, missing)
 }
 
-/// The set for a question or two, without keeping anything: compiled before, or in memory.
+/// The set for a question or two, without keeping anything: compiled before, or in memory;
+/// with the settings' own exemptions, and what the hub sent.
 ///
 /// # Errors
 /// The file that cannot be read, and why.
 pub fn borrow(config: &Tier0Config, dir: &Path) -> anyhow::Result<Blocklist> {
-    match ready(config, &find(config)?, dir) {
-        Some(lists) => Ok(lists),
+    let lists = match ready(config, &find(config)?, dir) {
+        Some(lists) => lists,
         None => {
             let mut bytes = Vec::new();
-            compile(&config.blocklist, 0, &mut read, &mut bytes)?;
-            Ok(Blocklist::open(Arc::new(bytes))?)
+            compile(&acceptable(config)?.0.blocklist.of_lists(), 0, &mut read, &mut bytes)?;
+            Blocklist::open(Arc::new(bytes))?
         }
-    }
+    };
+    Ok(config.blocklist.own().and(lists).and(hub::kept(dir).unwrap_or_default()))
+}
+
+/// The line of a list's file in which an entry stands.
+#[must_use]
+pub fn line_of(list: &ListConfig, entry: &str) -> Option<usize> {
+    let mut finder = LineFinder::new(entry);
+    read(list, &mut |text| finder.feed(text)).ok()?;
+    finder.end()
 }
 
 /// What would become of each list.
@@ -189,7 +283,11 @@ pub fn check(config: &Tier0Config) -> anyhow::Result<Vec<ListReport>> {
     if !config.blocklist.enabled {
         return Ok(Vec::new());
     }
-    compile(&config.blocklist, 0, &mut read, &mut io::sink())
+    let (good, refused) = acceptable(config)?;
+    if let Some(refused) = refused.into_iter().next() {
+        return Err(refused);
+    }
+    compile(&good.blocklist.of_lists(), 0, &mut read, &mut io::sink())
 }
 
 fn in_force(config: &Config) -> impl Iterator<Item = &ListConfig> {

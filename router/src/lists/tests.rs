@@ -17,7 +17,8 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Tier0Config::default();
         let path = dir.path().join("list.txt");
-        config.blocklist.lists = vec![ListConfig { name: "test".into(), path, score: 0.8 }];
+        config.blocklist.lists =
+            vec![ListConfig { name: "test".into(), path, ..ListConfig::default() }];
         let bench = Self { dir, config };
         bench.write(text);
         bench
@@ -40,7 +41,7 @@ impl Bench {
     #[track_caller]
     fn load(&self, listed: &str) -> Blocklist {
         fs::create_dir_all(self.state()).unwrap();
-        let lists = load(&self.config, &self.state()).unwrap();
+        let lists = load(&self.config, &self.state()).unwrap().lists;
         assert!(has(&lists, listed), "{listed} is not listed");
         assert!(self.ready());
         lists
@@ -58,7 +59,7 @@ fn reads_what_is_there_and_names_what_is_not() {
     assert_eq!(lists.len(), 2);
     assert!(has(&borrow(&bench.config, &bench.state()).unwrap(), "worse.example"));
     assert!(has(&borrow(&bench.config, bench.dir.path()).unwrap(), "worse.example"));
-    assert_eq!(check(&bench.config).unwrap()[0].bad, 1);
+    assert_eq!(check(&bench.config).unwrap()[0].refused.len(), 1);
     fs::remove_file(&bench.config.blocklist.lists[0].path).unwrap();
     for error in [
         load(&bench.config, &bench.state()).unwrap_err(),
@@ -70,7 +71,7 @@ fn reads_what_is_there_and_names_what_is_not() {
     // What is off is not read.
     let mut config = bench.config.clone();
     config.blocklist.enabled = false;
-    assert!(load(&config, &bench.state()).unwrap().is_empty());
+    assert!(load(&config, &bench.state()).unwrap().lists.is_empty());
 }
 
 #[test]
@@ -97,7 +98,7 @@ fn whatever_changes_the_set_makes_it_anew() {
     for change in [
         |config: &mut Config| config.lists[0].score = 0.5,
         |config: &mut Config| config.lists[0].name = "other".into(),
-        |config: &mut Config| config.allow = vec!["a.new.example".into()],
+        |config: &mut Config| config.lists[0].block = true,
         |config: &mut Config| config.entries_max = 10,
     ] {
         change(&mut bench.config.blocklist);
@@ -137,7 +138,7 @@ fn a_damaged_file_is_made_anew() {
 fn what_cannot_be_kept_is_held() {
     let bench = Bench::new("bad.example\n");
     // No such folder: as good as a full or read-only disk.
-    let lists = load(&bench.config, &bench.dir.path().join("nowhere")).unwrap();
+    let lists = load(&bench.config, &bench.dir.path().join("nowhere")).unwrap().lists;
     assert!(has(&lists, "bad.example"));
     assert!(!bench.ready());
 }
@@ -147,7 +148,7 @@ fn what_can_be_read_is_used_at_the_start() {
     let mut bench = Bench::new("bad.example\n");
     fs::create_dir_all(bench.state()).unwrap();
     let path = bench.dir.path().join("gone");
-    let gone = ListConfig { name: "gone".into(), path, score: 0.8 };
+    let gone = ListConfig { name: "gone".into(), path, ..ListConfig::default() };
     bench.config.blocklist.lists.push(gone);
     for _ in 0..2 {
         let AtStart { lists, later, missing } = at_start(&bench.config, &bench.state());
@@ -163,8 +164,8 @@ fn long_lists_do_not_keep_the_start_waiting() {
     fs::create_dir_all(bench.state()).unwrap();
     let begin = at_start(&bench.config, &bench.state());
     assert!(begin.later && begin.lists.is_empty() && begin.missing.is_empty());
-    let (lists, missing) = load_readable(&bench.config, &bench.state());
-    assert!(has(&lists, "long7.example") && missing.is_empty());
+    let loaded = load_readable(&bench.config, &bench.state());
+    assert!(has(&loaded.lists, "long7.example") && loaded.refused.is_empty());
     let again = at_start(&bench.config, &bench.state());
     assert!(!again.later && has(&again.lists, "a.long249999.example"));
 }

@@ -81,7 +81,11 @@ impl Alert {
     #[must_use]
     pub fn title(&self) -> String {
         let what = match self.rule.as_str() {
+            "blocklist" if self.subject.parse::<std::net::IpAddr>().is_ok() => {
+                "Address on a block list"
+            }
             "blocklist" => "Name on a block list",
+            "watched" => "Watched name",
             "dga" if self.subject == "burst" => return "Many names that look generated".into(),
             "dga" if self.subject == "unknown names" => {
                 return "Many names that do not exist".into();

@@ -80,6 +80,8 @@ pub struct Status {
     pub snapshot: Option<SnapshotStatus>,
     /// What is off although it is switched on, and why.
     pub lacks: Vec<Lack>,
+    /// Lists that the hub has compiled.
+    pub hub_lists: crate::lists::hub::HubLists,
     /// The message bus: `ok`, `off: ` and why, or what is wrong.
     pub ubus: String,
     /// The memories behind devices, flows and alerts.

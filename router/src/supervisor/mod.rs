@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use agentmon_core::tier0::blocklist::Blocklist;
 use agentmon_core::time::{Clock, Mono, SystemClock};
 use anyhow::Context as _;
 
@@ -50,6 +51,8 @@ const PIPELINE_PATIENCE: Duration = Duration::from_secs(5);
 const FORWARD_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a copy that is being written may take.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the fetcher of lists may take to end a request; it holds nothing others need.
+const LISTS_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the bus's thread may take to end a call.
 const BUS_PATIENCE: Duration = Duration::from_secs(3);
 /// Stack of each thread: TLS and SQLite need about 100 KiB.
@@ -91,6 +94,23 @@ pub(crate) struct Core {
     reload: Mutex<Option<Hook>>,
     /// Long lists are being compiled; until then nothing is listed.
     compiling: AtomicBool,
+    /// The lists of files and those of the hub, and the way to the latter.
+    lists: Mutex<Sets>,
+    hub_lists: Arc<lists::hub::Shared>,
+}
+
+/// Where names and addresses are listed.
+#[derive(Default)]
+struct Sets {
+    files: Blocklist,
+    hub: Blocklist,
+}
+
+impl Sets {
+    /// All of them, with what the settings themselves say.
+    fn all(&self, config: &Config) -> Blocklist {
+        config.tier0.blocklist.own().and(self.files.clone()).and(self.hub.clone())
+    }
 }
 
 /// Something to be done later.
@@ -102,6 +122,7 @@ pub struct RouterHandle {
     pipeline: Thread,
     forwarder: Thread,
     snapshots: Thread,
+    hub_lists: Thread,
     bus: Thread,
     server: Server,
 }
@@ -135,8 +156,11 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
     create_private_dir(&config.state_dir)?;
     let at_start = lists::at_start(&config.tier0, &config.state_dir);
     let later = at_start.later;
+    let hub = config.hub_lists.enabled.then(|| lists::hub::kept(&config.state_dir)).flatten();
+    let sets = Sets { files: at_start.lists, hub: hub.unwrap_or_default() };
+    let lists = sets.all(&config);
     let gate = Gate::default();
-    gate.set(at_start.lists.clone());
+    gate.set(lists.clone());
     let counters = Counters::default();
     restore(&config.ring);
     let ring = Arc::new(Ring::open_or_wait(&config.ring, &counters, Arc::clone(&clock))?);
@@ -166,6 +190,8 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
         reload: Mutex::default(),
         lists_missing: Mutex::new(without(&at_start.missing)),
         compiling: AtomicBool::new(later),
+        lists: Mutex::new(sets),
+        hub_lists: Arc::default(),
     });
     lock(&core.loaded).0 = core.started;
     let source: Arc<dyn Source> = Arc::<Core>::clone(&core);
@@ -181,11 +207,12 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
     };
     core.pipeline.look_ups(look_ups(&config));
     core.pipeline.devices(config.devices.clone());
-    let pipeline = start_pipeline(&core, parts, &config, at_start.lists)?;
+    let pipeline = start_pipeline(&core, parts, &config, lists)?;
     let forwarder = start_forwarder(&core)?;
     let snapshots = start_snapshots(&core)?;
+    let hub_lists = start_hub_lists(&core, &config)?;
     let bus = start_bus(&core, source)?;
-    let handle = RouterHandle { core, pipeline, forwarder, snapshots, bus, server };
+    let handle = RouterHandle { core, pipeline, forwarder, snapshots, hub_lists, bus, server };
     handle.core.run_collectors(&config)?;
     if later {
         let core = Arc::clone(&handle.core);
@@ -199,7 +226,51 @@ fn without(missing: &[anyhow::Error]) -> Vec<String> {
     for missing in missing {
         tracing::error!("{missing:#}; going on without it");
     }
-    missing.iter().map(|why| format!("{why:#}")).collect()
+    let line = |why: &anyhow::Error| match why.downcast_ref::<lists::NotTaken>() {
+        Some(_) => format!("{why:#}"),
+        None => format!("off: {why:#}"),
+    };
+    missing.iter().map(line).collect()
+}
+
+/// What the fetcher of the hub's lists goes by.
+fn hub_settings(config: &Config) -> lists::hub::Settings {
+    lists::hub::Settings {
+        config: config.hub_lists.clone(),
+        identity: config.forward.identity.clone(),
+        shrink_percent: config.tier0.blocklist.shrink_percent,
+    }
+}
+
+fn start_hub_lists(core: &Arc<Core>, config: &Config) -> anyhow::Result<Thread> {
+    let stop = Stop::default();
+    core.hub_lists.reconfigure(hub_settings(config));
+    let weak = Arc::downgrade(core);
+    let put = move |lists: Blocklist| {
+        if let Some(core) = weak.upgrade() {
+            core.take_hub_lists(lists);
+        }
+    };
+    let mut fetcher = lists::hub::Fetcher::new(
+        Arc::clone(&core.hub_lists),
+        &core.state_dir,
+        stop.clone(),
+        &core.counters,
+        lock(&core.lists).hub.clone(),
+        core.ring.status().epoch,
+        Box::new(put),
+    );
+    let panics = core.counters.counter("lists.panics");
+    let ended = stop.clone();
+    let thread = spawn("hub-lists", move || {
+        while catch_unwind(AssertUnwindSafe(|| fetcher.run())).is_err() {
+            panics.inc();
+            if ended.sleep(Duration::from_secs(1)) {
+                return;
+            }
+        }
+    })?;
+    Ok(Thread { stop, thread: Some(thread) })
 }
 
 /// A ring of what a power cut left on flash; without it, the watch goes on.
@@ -225,7 +296,7 @@ fn start_pipeline(
     core: &Arc<Core>,
     parts: pipeline::Parts,
     config: &Config,
-    lists: agentmon_core::tier0::blocklist::Blocklist,
+    lists: Blocklist,
 ) -> anyhow::Result<Thread> {
     let stop = parts.stop.clone();
     let panics = core.counters.counter("pipeline.panics");
@@ -362,6 +433,8 @@ impl RouterHandle {
         self.bus.stop.stop();
         self.core.ubus.poke();
         self.bus.end(BUS_PATIENCE, "ubus");
+        self.hub_lists.stop.stop();
+        self.core.hub_lists.wake();
         self.pipeline.end(PIPELINE_PATIENCE, "pipeline");
         self.forwarder.stop.stop();
         self.core.wake.ring();
@@ -369,6 +442,7 @@ impl RouterHandle {
         self.snapshots.stop.stop();
         self.core.snapshots.wake();
         self.snapshots.end(SNAPSHOT_PATIENCE, "snapshots");
+        self.hub_lists.end(LISTS_PATIENCE, "hub-lists");
         // What is left now is all there is.
         self.core.snapshots.take();
         self.server.stop();
@@ -409,10 +483,16 @@ impl Core {
     fn lacks(&self) -> Vec<Lack> {
         let list = |why: &String| Lack {
             what: "block list".into(),
-            detail: format!("off: {why}"),
+            detail: why.clone(),
             mend: "see to the file, then reload".into(),
         };
         let mut lacks: Vec<Lack> = lock(&self.lists_missing).iter().map(list).collect();
+        let hub = self.hub_lists.status();
+        lacks.extend(hub.refused.then(|| Lack {
+            what: "lists of the hub".into(),
+            detail: hub.state,
+            mend: "see to the lists at the hub (agentmon feeds)".into(),
+        }));
         lacks.extend(status::noted(&self.state_dir));
         lacks.extend(self.ring.status().off.map(|why| Lack {
             what: "ring".into(),
@@ -445,14 +525,19 @@ impl Core {
         let added = config.tier0.blocklist.lists.iter().filter(|list| !known.contains(list));
         added.into_iter().try_for_each(lists::require)?;
         let (readable, missing) = lists::readable(&config.tier0);
-        let lists = lists::load(&readable, &config.state_dir)?;
+        let loaded = lists::load(&readable, &config.state_dir)?;
+        let missing: Vec<_> = missing.into_iter().chain(loaded.refused).collect();
         if config.ring.bytes_max != current.ring.bytes_max {
             self.ring.resize(config.ring.bytes_max)?;
         }
         // From here on nothing fails that would leave half a configuration in force.
         *lock(&self.lists_missing) = without(&missing);
-        self.gate.set(lists.clone());
-        self.pipeline.reconfigure(config.tier0.clone(), lists);
+        let mut sets = lock(&self.lists);
+        sets.files = loaded.lists;
+        self.put_in_force(&sets, &config);
+        *lock(&self.in_force) = Arc::new(config.clone());
+        drop(sets);
+        self.hub_lists.reconfigure(hub_settings(&config));
         self.snapshots.reconfigure(&config.ring);
         self.pipeline.look_ups(look_ups(&config));
         self.pipeline.devices(config.devices.clone());
@@ -462,19 +547,34 @@ impl Core {
         if let Err(error) = self.run_collectors(&config) {
             tracing::error!("a collector cannot be started: {error:#}");
         }
-        *lock(&self.in_force) = Arc::new(config.clone());
         *current = config;
         Ok(())
+    }
+
+    /// Whoever holds the sets says what is in force.
+    fn put_in_force(&self, sets: &Sets, config: &Config) {
+        let lists = sets.all(config);
+        self.gate.set(lists.clone());
+        self.pipeline.reconfigure(config.tier0.clone(), lists);
+    }
+
+    /// New lists of the hub; a reload that is going on puts them in force itself.
+    fn take_hub_lists(&self, lists: Blocklist) {
+        let mut sets = lock(&self.lists);
+        sets.hub = lists;
+        let config = Arc::clone(&lock(&self.in_force));
+        self.put_in_force(&sets, &config);
     }
 
     /// Compiles lists that are too long to wait for; a reload waits meanwhile.
     fn late_lists(&self) {
         crate::sys::yield_to_others();
         let config = lock(&self.config);
-        let (lists, missing) = lists::load_readable(&config.tier0, &config.state_dir);
-        self.gate.set(lists.clone());
-        self.pipeline.reconfigure(config.tier0.clone(), lists);
-        *lock(&self.lists_missing) = without(&missing);
+        let loaded = lists::load_readable(&config.tier0, &config.state_dir);
+        let mut sets = lock(&self.lists);
+        sets.files = loaded.lists;
+        self.put_in_force(&sets, &config);
+        *lock(&self.lists_missing) = without(&loaded.refused);
         self.compiling.store(false, Ordering::Relaxed);
     }
 

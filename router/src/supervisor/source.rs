@@ -62,6 +62,7 @@ impl Source for Core {
             tier0: self.tier0_status(),
             snapshot: self.snapshots.status(),
             lacks: self.lacks(),
+            hub_lists: self.hub_lists.status(),
             ubus: self.ubus.state.get(),
             model: self.model.sizes(),
             counters: self.counters.snapshot(),

@@ -131,6 +131,7 @@ fn a_reload_is_all_or_nothing() {
         name: "test".into(),
         path: list.clone(),
         score: 0.5,
+        ..Default::default()
     }];
     assert!(router.reload(bad.clone()).unwrap_err().to_string().contains("list.txt"));
     let mut moved = first.clone();
@@ -204,6 +205,7 @@ fn a_list_that_went_away_is_left_out_of_a_reload() {
             name: name.into(),
             path: path.clone(),
             score: 0.5,
+            ..Default::default()
         })
         .into();
     let router = start(config.clone()).unwrap();

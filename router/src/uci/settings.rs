@@ -29,6 +29,8 @@ snapshot_path = "/etc/agentmon/ring.snapshot"
 identity = "/etc/agentmon/identity.json"
 [tier0.blocklist]
 entries_max = 1000000
+[hub_lists]
+bytes_max = 16777216
 [collect.conntrack]
 buffer_bytes = 8388608
 [collect.dnsmasq_log]

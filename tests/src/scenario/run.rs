@@ -61,7 +61,7 @@ impl Scenario {
     pub fn play(&self, variant: Variant, seed: u64) -> Vec<String> {
         let mut lists = Config::default().builder();
         let report = lists.list("scenario", 0.8, &self.list);
-        assert_eq!(report.bad, 0, "{}/list.txt: {report:?}", self.name);
+        assert!(report.is_clean(), "{}/list.txt: {report}", self.name);
         let mut engine = Engine::new(&self.expect.settings, lists.build());
         let first = self.events.first().map_or(Timestamp::EPOCH, |e| e.time);
         let (mut found, mut new) = (Vec::new(), Vec::new());

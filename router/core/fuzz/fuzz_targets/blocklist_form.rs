@@ -26,7 +26,8 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     let mut form = bytes[..end].to_vec();
-    let bucket = usize::from(bytes[footer + 24]) | usize::from(bytes[footer + 25]) << 8;
+    // Behind the number of words and the bytes of the extras.
+    let bucket = usize::from(bytes[footer + 32]) | usize::from(bytes[footer + 33]) << 8;
     for i in 0..=BUCKETS {
         let place = if i <= bucket { 0 } else { words };
         form.extend_from_slice(&(place as u32).to_le_bytes());
@@ -37,5 +38,9 @@ fuzz_target!(|bytes: &[u8]| {
     for text in ["a.example", "x.y.b.example", "www.example.com"] {
         let name: Name = text.parse().expect("a name");
         assert!(lists.lookup(&name).is_none_or(|hit| name.is_at_or_below(hit.entry)));
+    }
+    for text in ["192.0.2.1", "2001:db8::1"] {
+        let judged = lists.judge_address(text.parse().expect("an address"), Some(80));
+        std::hint::black_box(judged.bad.map(|hit| (hit.page, hit.entry.to_string())));
     }
 });

@@ -35,6 +35,7 @@ pub mod sum;
 #[cfg(test)]
 mod tests;
 pub mod unusual_port;
+pub mod watched;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -88,6 +89,8 @@ pub struct Tier0Config {
     pub query_rate: query_rate::Config,
     /// Ports a device never used before.
     pub unusual_port: unusual_port::Config,
+    /// Names a person wants to know of.
+    pub watched: watched::Config,
 }
 
 impl Tier0Config {
@@ -110,7 +113,8 @@ impl Tier0Config {
         self.nxdomain_burst.validate().map_err(|e| e.within("nxdomain_burst"))?;
         self.port_scan.validate().map_err(|e| e.within("port_scan"))?;
         self.query_rate.validate().map_err(|e| e.within("query_rate"))?;
-        self.unusual_port.validate().map_err(|e| e.within("unusual_port"))
+        self.unusual_port.validate().map_err(|e| e.within("unusual_port"))?;
+        self.watched.validate().map_err(|e| e.within("watched"))
     }
 }
 
@@ -197,6 +201,7 @@ pub struct Engine {
     query_rate: query_rate::Detector,
     scan: scan::Detector,
     unusual_port: unusual_port::Detector,
+    watched: watched::Detector,
     made: Made,
 }
 
@@ -221,6 +226,7 @@ impl Engine {
             query_rate: query_rate::Detector::new(&config.query_rate),
             scan: scan::Detector::new(&config.port_scan, &config.host_scan),
             unusual_port: unusual_port::Detector::new(&config.unusual_port),
+            watched: watched::Detector::new(&config.watched),
             made: Made::default(),
         }
     }
@@ -243,6 +249,7 @@ impl Engine {
         self.query_rate.reconfigure(&config.query_rate);
         self.scan.reconfigure(&config.port_scan, &config.host_scan);
         self.unusual_port.reconfigure(&config.unusual_port);
+        self.watched.reconfigure(&config.watched);
     }
 
     /// Remembers the addresses of an answer before its event is looked at, for connections
@@ -268,6 +275,7 @@ impl Engine {
                 let told = self.dga.told_burst(question.device, at.steady);
                 self.nxdomain_burst.on_dns(at, dns, &question, told, found);
                 self.query_rate.on_dns(at, dns, &question, found);
+                self.watched.on_dns(at, dns, self.blocklist.lists(), found);
             }
             Body::Flow(flow) => {
                 if flow.resolved.is_none() {
@@ -275,6 +283,7 @@ impl Engine {
                     let (client, mac, dst) = (flow.src.ip, flow.mac, flow.dst.ip);
                     flow.resolved = self.names.resolve_device(client, mac, dst, when);
                 }
+                self.blocklist.on_flow(at, flow, &self.locals, found);
                 self.direct_ip.on_flow(at, flow, &self.locals);
                 self.dns_bypass.on_flow(at, flow, &self.locals, found);
                 self.dns_tunnel.on_flow(flow);
@@ -327,7 +336,16 @@ impl Engine {
             blocked_by: None,
             source: "score".into(),
         };
-        self.blocklist.verdict(&dns).into_iter().chain(self.dga.verdict(&dns)).collect()
+        let listed = self.blocklist.verdict(&dns).into_iter();
+        let watched = self.watched.verdict(&dns, self.blocklist.lists());
+        listed.chain(self.dga.verdict(&dns)).chain(watched).collect()
+    }
+
+    /// What the lists say about an address, as if it had been connected to.
+    #[must_use]
+    pub fn verdict_of_address(&self, ip: IpAddr, port: Option<u16>) -> Vec<Finding> {
+        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        self.blocklist.verdict_of_address(client, ip, port).into_iter().collect()
     }
 
     fn decide(&mut self, at: Moment, found: &mut Vec<Found>) {
@@ -396,6 +414,7 @@ impl Engine {
             ("tier0.local_addresses", size(self.locals.len())),
             ("tier0.names.entries", size(self.names.len())),
             ("tier0.names.evicted", self.names.evicted()),
+            ("tier0.watched.evicted", self.watched.evicted()),
         ];
         status.extend(self.made.status());
         status.extend(self.dga.status());

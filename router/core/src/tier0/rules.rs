@@ -31,13 +31,13 @@ pub struct Rule {
 const EVERYWHERE: &str = "router, hub";
 
 /// Every rule, by name.
-pub static RULES: [Rule; 14] = [
+pub static RULES: [Rule; 15] = [
     Rule {
         name: "blocklist",
         section: "blocklist",
         findings: "tier0.blocklist.findings",
-        tells: "a name on a list was asked for",
-        needs: "DNS questions, a list",
+        tells: "a name on a list was asked for, an address on one connected to",
+        needs: "DNS exchanges, flows, a list",
         threshold: |_| "any hit".into(),
         runs: EVERYWHERE,
     },
@@ -188,6 +188,15 @@ pub static RULES: [Rule; 14] = [
         tells: "a port a device never used",
         needs: "flows",
         threshold: |c| format!("{} h of learning", c.unusual_port.learning_seconds / 3_600),
+        runs: EVERYWHERE,
+    },
+    Rule {
+        name: "watched",
+        section: "watched",
+        findings: "tier0.watched.findings",
+        tells: "a device asks for a watched name for the first time",
+        needs: "DNS questions, names to watch",
+        threshold: |_| "the first question of a device".into(),
         runs: EVERYWHERE,
     },
 ];

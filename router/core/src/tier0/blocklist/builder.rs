@@ -11,75 +11,26 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
-use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::format::{INDEX_BYTES, Output};
+use super::ListConfig;
+use super::address::Indicator;
+use super::extras::Extras;
+use super::format::{INDEX_BYTES, Output, TEXT_BYTES_MAX, Tag};
+use super::patterns::PATTERNS_MAX;
 use super::punycode;
-use super::set::{ALLOW_ALL, BUCKETS, Blocklist, LISTS_MAX, List, bucket_of, hash_of};
-use super::syntax::{self, Entry};
-use crate::name::Name;
+use super::report::{ListReport, Why};
+use super::set::{
+    About, BUCKETS, Blocklist, LISTS_MAX, List, ListKind, PATTERNS, bucket_of, hash_of,
+};
+use super::syntax::{self, Entry, Format, What};
+use crate::name::{Name, printable};
 use crate::suffix::{Kind, suffix};
 
 /// Longest line read; 255 octets of name and an address need less.
 pub const LINE_BYTES_MAX: usize = 4_096;
-/// Most bad lines a report names.
-const SAMPLES_MAX: usize = 5;
-
-/// What became of one list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ListReport {
-    /// The list's name.
-    pub name: String,
-    /// Lines read.
-    pub lines: usize,
-    /// Names taken, doubles included.
-    pub entries: usize,
-    /// Names refused because they are public suffixes or single labels: all of `co.uk`.
-    pub suffixes: usize,
-    /// Entries not understood.
-    pub bad: usize,
-    /// Names beyond the maximum, not taken.
-    pub over_limit: usize,
-    /// Names in other scripts, taken in their ASCII form (`xn--`).
-    pub translated: usize,
-    /// The first refused entries: line number and reason.
-    pub samples: Vec<(usize, &'static str)>,
-}
-
-impl ListReport {
-    fn refuse(&mut self, why: &'static str) {
-        if self.samples.len() < SAMPLES_MAX {
-            self.samples.push((self.lines, why));
-        }
-    }
-    /// Whether all of the list was understood and taken.
-    #[must_use]
-    pub const fn is_clean(&self) -> bool {
-        self.suffixes + self.bad + self.over_limit == 0
-    }
-}
-
-/// `phishing: 190214 names in 190230 lines; refused: 2 bad (line 7: not a domain name)`
-impl fmt::Display for ListReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} names in {} lines", self.name, self.entries, self.lines)?;
-        if self.translated > 0 {
-            write!(f, ", {} of them from other scripts", self.translated)?;
-        }
-        if self.is_clean() {
-            return Ok(());
-        }
-        write!(f, "; refused: {} bad, {} public suffixes", self.bad, self.suffixes)?;
-        write!(f, ", {} beyond the maximum", self.over_limit)?;
-        for (i, (line, why)) in self.samples.iter().enumerate() {
-            write!(f, "{}line {line}: {why}", if i == 0 { " (" } else { ", " })?;
-        }
-        if self.samples.is_empty() { Ok(()) } else { f.write_str(")") }
-    }
-}
 
 /// Reads list texts, once: the hashes of their names in memory, all of them or those of
 /// some buckets.
@@ -87,7 +38,7 @@ impl fmt::Display for ListReport {
 pub struct Builder {
     lists: Vec<List>,
     /// Hashes of the names that are kept, by tag.
-    kept: Vec<(u16, Vec<u64>)>,
+    kept: Vec<(Tag, Vec<u64>)>,
     kept_names: usize,
     portion: Portion,
     /// There were more names than the portion holds; none is kept.
@@ -101,6 +52,7 @@ pub struct Builder {
     /// The last of them that was taken, when `entries_max` is reached.
     cut: Option<u64>,
     open: Option<Open>,
+    extras: Extras,
 }
 
 /// Which names a pass keeps.
@@ -115,9 +67,12 @@ pub(super) struct Portion {
 /// The list that is being read.
 #[derive(Debug)]
 struct Open {
-    tag: u16,
+    tag: Tag,
     /// Beyond [`LISTS_MAX`].
     refused: bool,
+    format: Format,
+    sources_min: u32,
+    state: syntax::State,
     /// Begin of a line whose end has not come yet.
     line: Vec<u8>,
     report: ListReport,
@@ -151,6 +106,7 @@ impl Builder {
             met: 0,
             cut: None,
             open: None,
+            extras: Extras::default(),
         }
     }
 
@@ -162,25 +118,57 @@ impl Builder {
 
     /// Exempts a name and all below it from every list.
     pub fn allow(&mut self, name: &Name) {
-        self.push(hash_of(name.as_str()), ALLOW_ALL);
+        self.push(hash_of(name.as_str()), Tag::ALLOW_ALL);
     }
 
-    /// Adds a list: its name, the score of a hit (0 to 1) and its text.
+    /// Exempts a network and all in it from every list.
+    pub fn allow_net(&mut self, net: Indicator) {
+        self.extras.spans.add(net);
+        self.push(net.hash(), Tag::ALLOW_ALL);
+    }
+
+    /// Adds known-bad parts of names, as a list of its own; at most [`PATTERNS_MAX`].
+    pub fn patterns(&mut self, patterns: &[String], score: f64) {
+        if patterns.is_empty() {
+            return;
+        }
+        let list = ListConfig { name: PATTERNS.into(), score, ..ListConfig::default() };
+        self.begin(&list);
+        let patterns = patterns.iter().take(PATTERNS_MAX).map(|p| p.to_ascii_lowercase());
+        self.extras.patterns = patterns.collect();
+        self.end();
+    }
+
+    /// Adds a list of bad names: its name, the score of a hit (0 to 1) and its text.
     pub fn list(&mut self, name: &str, score: f64, text: &[u8]) -> ListReport {
-        self.begin(name, score);
+        self.list_of(&ListConfig { name: name.to_owned(), score, ..ListConfig::default() }, text)
+    }
+
+    /// Adds a list with these settings.
+    pub fn list_of(&mut self, list: &ListConfig, text: &[u8]) -> ListReport {
+        self.begin(list);
         self.feed(text);
         self.end()
     }
 
     /// Begins a list; its text follows by [`Self::feed`].
-    pub fn begin(&mut self, name: &str, score: f64) {
+    pub fn begin(&mut self, list: &ListConfig) {
         let refused = self.lists.len() == LISTS_MAX;
         if !refused {
-            self.lists.push(List { name: name.to_owned(), score, entries: 0 });
+            self.lists.push(listed(list));
         }
-        let tag = u16::try_from(self.lists.len()).unwrap_or(u16::MAX) << 1;
-        let report = ListReport { name: name.to_owned(), ..ListReport::default() };
-        self.open = Some(Open { tag, refused, line: Vec::new(), report });
+        let tag = Tag::of(u8::try_from(self.lists.len()).unwrap_or(u8::MAX));
+        let tag = if list.kind == ListKind::Allow { tag.exempting() } else { tag };
+        let report = ListReport { name: list.name.clone(), ..ListReport::default() };
+        self.open = Some(Open {
+            tag,
+            refused,
+            format: list.format,
+            sources_min: list.sources_min,
+            state: syntax::State::default(),
+            line: Vec::new(),
+            report,
+        });
     }
 
     /// The next portion of the list's text, divided anywhere.
@@ -207,60 +195,84 @@ impl Builder {
         if !rest.is_empty() {
             self.line(&rest, &mut open);
         }
+        open.report.settle();
         open.report
     }
 
     fn line(&mut self, line: &[u8], open: &mut Open) {
         open.report.lines += 1;
         if open.refused {
-            open.report.over_limit += 1;
+            open.report.refuse(Why::ManyLists);
         } else if line.len() > LINE_BYTES_MAX {
-            open.report.bad += 1;
-            open.report.refuse("line too long");
+            open.report.refuse(Why::LineTooLong);
         } else {
-            syntax::entries(line, |entry| self.entry(entry, open.tag, &mut open.report));
+            let Open { state, tag, format, sources_min, report, .. } = open;
+            let mut take = |entry: Result<Entry<'_>, Why>| match entry {
+                Ok(entry) if !format.takes(entry.syntax) => report.refuse(Why::OtherFormat),
+                Ok(entry) if entry.number.is_some_and(|n| n < *sources_min) => report.below += 1,
+                Ok(entry) => {
+                    if let Err(why) = self.entry(&entry, *tag, report) {
+                        report.refuse(why);
+                    }
+                }
+                Err(why) => report.refuse(why),
+            };
+            syntax::entries(line, state, &mut take);
         }
     }
 
-    fn entry(&mut self, entry: Entry<'_>, tag: u16, report: &mut ListReport) {
-        let (name, tag) = match entry {
-            Entry::Block(name) => (name, tag),
-            Entry::Allow(name) => (name, tag | 1),
-            Entry::Bad(why) => {
-                report.bad += 1;
-                return report.refuse(why);
-            }
-        };
+    fn entry(&mut self, entry: &Entry<'_>, tag: Tag, report: &mut ListReport) -> Result<(), Why> {
         self.met += 1;
         if self.cut.is_some_and(|cut| self.met > cut) {
-            report.over_limit += 1;
-            return report.refuse("more names than `entries_max`");
+            return Err(Why::OverLimit);
         }
-        let name = match parse(name, report) {
-            Ok(name) => name,
-            Err(why) => {
-                report.bad += 1;
-                return report.refuse(why);
+        let tag = if entry.allow { tag.exempting() } else { tag };
+        let tag = if entry.page.is_some() && !tag.is_exempt() { tag.of_page() } else { tag };
+        let (hash, translated) = match entry.what {
+            What::Name(name) => {
+                let (name, translated) = parse(name)?;
+                let hash = hash_of(name.as_str());
+                // Checked by the pass that keeps it.
+                if !self.is_elsewhere(hash) && !tag.is_exempt() && covers_strangers(&name) {
+                    return Err(Why::Suffix);
+                }
+                (hash, translated)
+            }
+            What::Net(net) => {
+                if net.is_too_wide() {
+                    return Err(Why::Wide);
+                }
+                if !tag.is_exempt() && !net.is_public() {
+                    return Err(Why::Private);
+                }
+                self.extras.spans.add(net);
+                report.addresses += 1;
+                (net.hash(), false)
             }
         };
-        let hash = hash_of(name.as_str());
-        // Checked by the pass that keeps it.
-        if self.is_elsewhere(hash) {
-            return;
-        }
-        if tag & 1 == 0 && covers_strangers(&name) {
-            report.suffixes += 1;
-            return report.refuse("a public suffix, not a name somebody registered");
+        if let Some(page) = entry.page.filter(|_| tag.is_page()) {
+            report.pages += 1;
+            // Of hosts beyond the maximum the page is not told.
+            self.extras.page(hash, tag.list(), page);
         }
         report.entries += 1;
-        self.push(hash, tag);
+        report.exceptions += usize::from(tag.is_exempt());
+        report.translated += usize::from(translated);
+        let syntax = Format::ALL.iter().position(|format| *format == entry.syntax);
+        if let Some(count) = syntax.and_then(|at| report.of_format.get_mut(at)) {
+            *count += 1;
+        }
+        if !self.is_elsewhere(hash) {
+            self.push(hash, tag);
+        }
+        Ok(())
     }
 
     fn is_elsewhere(&self, hash: u64) -> bool {
         !self.portion.buckets.contains(&bucket_of(hash))
     }
 
-    fn push(&mut self, hash: u64, tag: u16) {
+    fn push(&mut self, hash: u64, tag: Tag) {
         self.entries += 1;
         if self.entries >= self.entries_max && self.cut.is_none() {
             self.cut = Some(self.met);
@@ -286,6 +298,11 @@ impl Builder {
     /// The lists read so far.
     pub(super) fn lists(&self) -> &[List] {
         &self.lists
+    }
+
+    /// What was gathered beside the hashes; whole after the first pass.
+    pub(super) fn extras(&self) -> &Extras {
+        &self.extras
     }
 
     /// More names than the portion holds: read again in these portions.
@@ -339,28 +356,42 @@ impl Builder {
     /// Never: memory takes what is written, and what was written can be read.
     #[must_use]
     pub fn build(self) -> Blocklist {
-        if self.entries == 0 {
-            return Blocklist::of_no_names(self.lists);
+        if self.entries == 0 && self.lists.is_empty() {
+            return Blocklist::default();
         }
         let mut bytes = Vec::with_capacity(self.entries * 8 + INDEX_BYTES + 4_096);
-        let lists = self.lists.clone();
+        let (lists, extras) = (self.lists.clone(), self.extras.clone());
         let mut output = Output::new(&mut bytes);
-        let written = self.write(&mut output).and_then(|()| output.finish(&lists, 0));
+        let written = self.write(&mut output).and_then(|()| output.finish(&lists, &extras, 0));
         written.expect("a vector takes everything");
         bytes.shrink_to_fit();
         Blocklist::open(Arc::new(bytes)).expect("what was just written can be read")
     }
 }
 
-/// The name as the DNS has it.
-fn parse(name: &[u8], report: &mut ListReport) -> Result<Name, &'static str> {
-    const BAD: &str = "label or name too long, or a label empty";
-    if name.is_ascii() {
-        return Name::parse(name).map_err(|_| BAD);
+/// What the compiled form says of a list.
+fn listed(list: &ListConfig) -> List {
+    let text = |text: &str| printable(text.as_bytes(), TEXT_BYTES_MAX / 4);
+    let about = &list.about;
+    List {
+        name: list.name.clone(),
+        score: list.score,
+        entries: 0,
+        kind: list.kind,
+        block: list.block,
+        licence: text(&list.licence),
+        about: About { origin: text(&about.origin), ..about.clone() },
+        muted: false,
     }
-    let name = punycode::to_ascii(name).ok_or("no name in any script (want UTF-8)")?;
-    report.translated += 1;
-    Name::parse(name.as_bytes()).map_err(|_| BAD)
+}
+
+/// The name as the DNS has it, and whether that is another script.
+pub(super) fn parse(name: &[u8]) -> Result<(Name, bool), Why> {
+    if name.is_ascii() {
+        return Name::parse(name).map(|name| (name, false)).map_err(|_| Why::Label);
+    }
+    let name = punycode::to_ascii(name).ok_or(Why::Script)?;
+    Name::parse(name.as_bytes()).map(|name| (name, true)).map_err(|_| Why::Label)
 }
 
 /// An entry for all of `com`, `co.uk` or `github.io` is a mistake, and would cover thousands

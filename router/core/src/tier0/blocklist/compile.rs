@@ -11,8 +11,9 @@
 
 use std::io::{self, Write};
 
-use super::builder::{Builder, ListReport, Portion};
+use super::builder::{Builder, Portion};
 use super::format::Output;
+use super::report::ListReport;
 use super::set::BUCKETS;
 use super::{Config, ListConfig};
 
@@ -45,7 +46,8 @@ pub(super) fn compile_by<E: From<io::Error>>(
 ) -> Result<Vec<ListReport>, E> {
     let mut first = Builder::of(config.entries_max, Portion { buckets: 0..BUCKETS, names_max });
     let reports = pass(&mut first, config, read)?;
-    let (lists, mut output) = (first.lists().to_vec(), Output::new(out));
+    let (lists, extras) = (first.lists().to_vec(), first.extras().clone());
+    let mut output = Output::new(out);
     match first.portions() {
         None => first.write(&mut output)?,
         Some(portions) => {
@@ -56,7 +58,7 @@ pub(super) fn compile_by<E: From<io::Error>>(
             }
         }
     }
-    output.finish(&lists, source)?;
+    output.finish(&lists, &extras, source)?;
     Ok(reports)
 }
 
@@ -65,10 +67,10 @@ fn pass<E>(
     config: &Config,
     read: &mut Read<'_, E>,
 ) -> Result<Vec<ListReport>, E> {
-    config.allow_in(builder);
+    config.own_in(builder);
     let mut reports = Vec::with_capacity(config.lists.len());
     for list in &config.lists {
-        builder.begin(&list.name, list.score);
+        builder.begin(list);
         read(list, &mut |text| builder.feed(text))?;
         reports.push(builder.end());
     }

@@ -64,19 +64,23 @@ fn an_empty_set_finds_nothing() {
 #[test]
 fn reports_say_what_was_refused_and_where() {
     let mut builder = Builder::new(3);
-    let text = b"# head\r\ncom\r\nco.uk\r\ngithub.io\r\na.example\r\na/b\r\n\r\nb.example\r\na.example\r\nc.example";
+    let text = b"# head\r\ncom\r\nco.uk\r\ngithub.io\r\na.example\r\na/b c\r\n\r\nb.example\r\na.example\r\nc.example";
     let report = builder.list("x", 0.5, text);
     assert_eq!(
         report.to_string(),
-        "x: 3 names in 10 lines; refused: 1 bad, 3 public suffixes, 1 beyond the maximum \
-         (line 2: a public suffix, not a name somebody registered, \
-         line 3: a public suffix, not a name somebody registered, \
-         line 4: a public suffix, not a name somebody registered, \
-         line 6: not a domain name, line 10: more names than `entries_max`)"
+        "x: 3 entries in 10 lines (domains); refused: 3 a public suffix, not a name somebody \
+         registered (line 2, 3, 4), 1 more than one word (line 6), 1 more entries than \
+         `entries_max` (line 10)"
     );
+    let of = [Kind::Bad, Kind::Refused, Kind::OverLimit, Kind::Unsupported].map(|k| report.of(k));
+    assert_eq!(of, [1, 3, 1, 0]);
     let lists = builder.build();
     assert_eq!(lists.len(), 2, "a double is held once");
-    assert_eq!(lists.lists().collect::<Vec<_>>(), [("x", 0.5, 2)]);
+    assert_eq!(counts(&lists), [("x", 0.5, 2)]);
+}
+
+fn counts(lists: &Blocklist) -> Vec<(&str, f64, usize)> {
+    lists.lists().map(|list| (list.name.as_str(), list.score, list.entries)).collect()
 }
 
 #[track_caller]
@@ -103,7 +107,7 @@ fn very_long_lines_and_names_are_bad_lines() {
     let label = "a".repeat(64);
     let line = "x".repeat(LINE_BYTES_MAX + 1);
     let report = builder.list("x", 0.5, format!("{label}.example\n{line}\n").as_bytes());
-    assert_eq!((report.bad, report.entries), (2, 0));
+    assert_eq!((report.of(Kind::Bad), report.entries), (2, 0));
 }
 
 #[test]
@@ -112,7 +116,7 @@ fn lists_beyond_the_maximum_are_refused() {
     for i in 0..LISTS_MAX {
         assert!(builder.list("x", 0.5, format!("a{i}.example").as_bytes()).is_clean());
     }
-    assert_eq!(builder.list("y", 0.5, b"y.example").over_limit, 1);
+    assert_eq!(builder.list("y", 0.5, b"y.example").of(Kind::OverLimit), 1);
     let (lists, last) = (builder.build(), name(&format!("a{}.example", LISTS_MAX - 1)));
     assert!(lists.lookup(&last).is_some());
     assert!(lists.lookup(&name("y.example")).is_none());
@@ -137,9 +141,9 @@ fn names_in_other_scripts_are_taken_as_the_dns_has_them() {
     let mut builder = Builder::new(10);
     let report =
         builder.list("x", 0.5, "BÜCHER.example\n0.0.0.0 почта.example\nplain.example\n".as_bytes());
-    assert_eq!(report.to_string(), "x: 3 names in 3 lines, 2 of them from other scripts");
+    assert_eq!(report.to_string(), "x: 3 entries in 3 lines (domains), 2 from other scripts");
     let report = builder.list("y", 0.5, b"b\xfccher.example\n");
-    assert_eq!((report.bad, report.translated), (1, 0));
+    assert_eq!((report.of(Kind::Bad), report.translated), (1, 0));
     let lists = builder.build();
     assert!(lists.lookup(&name("www.xn--bcher-kva.example")).is_some());
     assert!(lists.lookup(&name("xn--80a1acny.example")).is_some());
@@ -151,6 +155,7 @@ fn config(texts: &[(f64, String)], allow: &[String], entries_max: usize) -> Conf
         name: format!("list{i}"),
         path: i.to_string().into(),
         score: *score,
+        ..ListConfig::default()
     };
     let lists = texts.iter().enumerate().map(list).collect();
     Config { lists, allow: allow.to_vec(), entries_max, ..Config::default() }
@@ -200,7 +205,7 @@ fn portions_of_memory_do_not_show_in_the_result() {
         assert!(parts == whole, "{names_max} names at a time");
     }
     let lists = opened(&whole).unwrap();
-    assert_eq!(lists.lists().collect::<Vec<_>>(), [("list0", 0.3, 3_000), ("list1", 0.9, 2_000)]);
+    assert_eq!(counts(&lists), [("list0", 0.3, 3_000), ("list1", 0.9, 2_000)]);
     let list = |text: &str| lists.lookup(&name(text)).map(|hit| hit.list.to_owned());
     assert_eq!(list("a.host1.example").as_deref(), Some("list0"));
     assert_eq!(list("host2500.example").as_deref(), Some("list1"));
@@ -216,7 +221,7 @@ fn the_maximum_is_the_same_in_every_pass() {
         let (whole, reports) = compiled(&config, &texts, usize::MAX, usize::MAX);
         let taken: usize = reports.iter().map(|r| r.entries).sum();
         assert_eq!(taken, entries_max.saturating_sub(1).min(5_000));
-        assert_eq!(reports.iter().map(|r| r.entries + r.over_limit).sum::<usize>(), 5_000);
+        assert_eq!(reports.iter().map(|r| r.entries + r.of(Kind::OverLimit)).sum::<usize>(), 5_000);
         assert!(compiled(&config, &texts, 1_500, 1_000).0 == whole, "{entries_max}");
     }
 }
