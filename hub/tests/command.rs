@@ -52,6 +52,39 @@ fn exit_codes() {
     check(data, &["completions", "fish"], 0, "agentmon", "");
 }
 
+/// Measuring needs no store; what is bad among the names is counted, not fatal.
+#[test]
+fn eval_measures_the_score_of_generated_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    file("families/random.txt", b"xkqzvwpjhtrbn.com\nq7w9zk31xv8b2n.biz\n");
+    file("families/words.txt", b"printer.lan\n");
+    let families = dir.path().join("families").into_os_string().into_string().unwrap();
+    let benign = file("benign.txt", b"www.wikipedia.org\n\xff\x00.example.org\nbad..name\n.\n");
+    let eval = ["eval", "dga", "--positives", &families, "--negatives", &benign];
+    let output = check(dir.path(), &[&eval[..], &["--json"]].concat(), 0, "\"auc\":", "");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for key in ["tpr_at_fpr_1e-2", "tpr_at_fpr_1e-3", "ns_per_name", "flagged_negatives"] {
+        assert!(report[key].is_number(), "{key}: {report}");
+        assert!(key == "ns_per_name" || report["without_tld"][key].is_number(), "{key}: {report}");
+    }
+    assert_eq!(report["bad_lines"], 1);
+    assert_eq!(report["families"][0]["family"], "random");
+    assert_eq!(report["families"][0]["tpr_at_fpr_1e-3"], 1.0);
+    assert_eq!(report["families"][1]["flagged"], 0.0);
+    check(dir.path(), &eval, 0, "without TLD", "");
+    // A third of the names is not found: below the goal.
+    check(dir.path(), &[&eval[..], &["--exit-code"]].concat(), 1, "words", "");
+    let missing = ["eval", "dga", "--positives", "/nowhere", "--negatives", &benign];
+    check(dir.path(), &missing, 2, "", "opening /nowhere");
+    check(dir.path(), &["eval", "dga", "--negatives", &benign], 2, "", "--positives");
+}
+
 #[test]
 fn without_data_it_says_how_to_start() {
     let dir = tempfile::tempdir().unwrap();

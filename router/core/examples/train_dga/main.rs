@@ -97,8 +97,8 @@ impl Lines {
     }
 }
 
-/// Leaves out each fold in turn. Returns the mean lines without knowledge of popularity:
-/// what the scale of the value goes by.
+/// Leaves out each fold in turn. Returns the mean lines of names whose popularity other
+/// lists may know: what the scale of the value goes by.
 fn measure(input: &Input, queried: &[Named]) -> Lines {
     let known: HashSet<&str> = input.popular.iter().map(|n| n.label.as_str()).collect();
     let mut scale = Lines::default();
@@ -119,12 +119,12 @@ fn measure(input: &Input, queried: &[Named]) -> Lines {
         let looks = Lines::of(plain(&mut input.benign.iter().filter(|n| held(n))));
         let held_out = Lines::of(informed(&mut input.benign.iter().filter(|n| held(n))));
         let asked = informed(&mut queried.iter());
-        for (sum, line) in queried_above.iter_mut().zip([looks.hundredth, looks.thousandth]) {
+        for (sum, line) in queried_above.iter_mut().zip([held_out.hundredth, held_out.thousandth]) {
             *sum += above(&asked, line) / FOLDS as f64;
         }
         let lines = [looks, held_out, Lines::of(asked)];
-        scale.hundredth += looks.hundredth / FOLDS as f32;
-        scale.thousandth += looks.thousandth / FOLDS as f32;
+        scale.hundredth += held_out.hundredth / FOLDS as f32;
+        scale.thousandth += held_out.thousandth / FOLDS as f32;
         for family in input.families.iter().filter(|f| out(f)) {
             for (i, (rows, lines)) in rows.iter_mut().zip(lines).enumerate() {
                 let names = &mut family.names.iter();
