@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
 use crate::collect::{
-    adguard, conntrack, dnsmasq_log, firewall, leases, neighbours, passive_dns, replay, syslog,
+    adguard, conntrack, dnsmasq_log, firewall, leases, neighbours, passive_dns, pihole, replay,
+    syslog,
 };
 use crate::pipeline::naming;
 use crate::{enforce, forward, lists, logging, ring, status, ubus};
@@ -87,6 +88,8 @@ pub struct CollectConfig {
     pub adguard: adguard::Config,
     /// The syslog of other machines.
     pub syslog: syslog::Config,
+    /// The log of a Pi-hole (v6) elsewhere, by its web interface.
+    pub pihole: pihole::Config,
     /// DHCP leases.
     pub leases: leases::Config,
     /// The kernel's neighbour table.
@@ -200,6 +203,7 @@ impl Config {
         self.collect.dnsmasq_log.validate().map_err(under("collect.dnsmasq_log"))?;
         self.collect.adguard.validate().map_err(under("collect.adguard"))?;
         self.collect.syslog.validate().map_err(under("collect.syslog"))?;
+        self.collect.pihole.validate().map_err(under("collect.pihole"))?;
         self.collect.leases.validate().map_err(under("collect.leases"))?;
         self.collect.replay.validate().map_err(under("collect.replay"))?;
         Ok(())

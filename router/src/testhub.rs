@@ -23,6 +23,8 @@ pub(crate) struct Asked {
     pub(crate) authorization: String,
     pub(crate) content_type: String,
     pub(crate) if_none_match: String,
+    /// All header lines.
+    pub(crate) headers: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -65,6 +67,8 @@ type Answer = Mutex<dyn FnMut(&Asked) -> Say + Send>;
 pub(crate) struct TestHub {
     pub(crate) address: SocketAddr,
     pub(crate) ca_pem: String,
+    /// Its own certificate.
+    pub(crate) leaf_pem: String,
     asked: Arc<Mutex<Vec<Asked>>>,
     stop: Arc<AtomicBool>,
 }
@@ -83,7 +87,7 @@ impl TestHub {
 
     /// With a certificate for another name.
     pub(crate) fn start_as(name: &str, answer: impl FnMut(&Asked) -> Say + Send + 'static) -> Self {
-        let (config, ca_pem) = certificates(name);
+        let (config, ca_pem, leaf_pem) = certificates(name);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
@@ -99,7 +103,7 @@ impl TestHub {
                 std::thread::spawn(move || serve(stream.unwrap(), config, &log, &answer));
             }
         });
-        Self { address, ca_pem, asked, stop }
+        Self { address, ca_pem, leaf_pem, asked, stop }
     }
 
     /// A join for this hub.
@@ -129,7 +133,7 @@ impl Drop for TestHub {
 }
 
 /// A CA and a server certificate for `name` signed by it.
-fn certificates(name: &str) -> (Arc<ServerConfig>, String) {
+fn certificates(name: &str) -> (Arc<ServerConfig>, String, String) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -147,7 +151,7 @@ fn certificates(name: &str) -> (Arc<ServerConfig>, String) {
             PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         )
         .unwrap();
-    (Arc::new(config), ca_cert.pem())
+    (Arc::new(config), ca_cert.pem(), leaf.pem())
 }
 
 fn serve(stream: TcpStream, config: Arc<ServerConfig>, log: &Mutex<Vec<Asked>>, answer: &Answer) {
@@ -193,5 +197,5 @@ fn read(input: &mut impl BufRead) -> Option<Asked> {
     input.read_exact(&mut body).ok()?;
     let [authorization, content_type, if_none_match] =
         ["authorization", "content-type", "if-none-match"].map(|name| header(&headers, name));
-    Some(Asked { method, path, authorization, content_type, if_none_match, body })
+    Some(Asked { method, path, authorization, content_type, if_none_match, headers, body })
 }

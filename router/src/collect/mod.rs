@@ -14,6 +14,7 @@ mod gaps;
 pub mod leases;
 pub mod neighbours;
 pub mod passive_dns;
+pub mod pihole;
 pub mod replay;
 pub mod syslog;
 
@@ -31,7 +32,7 @@ use crate::counters::Counters;
 /// exchange may be told by such a log and by its packets.
 #[must_use]
 pub(crate) fn is_log(source: &str) -> bool {
-    [dnsmasq_log::SOURCE, syslog::SOURCE, adguard::SOURCE].contains(&source)
+    [dnsmasq_log::SOURCE, pihole::SOURCE, syslog::SOURCE, adguard::SOURCE].contains(&source)
 }
 
 /// Most deliveries waiting for the pipeline, over all collectors: 65,536 events, about 25 MB
@@ -221,7 +222,7 @@ impl State {
 /// One source of events.
 pub trait Collector: Send {
     /// Its name in `status`, counters and configuration: `conntrack`, `firewall`,
-    /// `passive-dns`, `dnsmasq-log`, `adguard`, `syslog`, `leases`, `neighbours`, `replay`.
+    /// `passive-dns`, `dnsmasq-log`, `pihole`, `adguard`, `syslog`, `leases`, `neighbours`, `replay`.
     fn name(&self) -> &str;
 
     /// The key under which this collector's [`Checkpoint`]s are kept, if it makes any.

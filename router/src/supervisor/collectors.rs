@@ -18,7 +18,7 @@ use super::Core;
 use crate::collect::neighbours::Neighbours;
 use crate::collect::{
     Collector, Context, State, Stop, Tally, adguard, conntrack, dnsmasq_log, firewall, leases,
-    neighbours, passive_dns, replay, syslog,
+    neighbours, passive_dns, pihole, replay, syslog,
 };
 use crate::config::Config;
 use crate::enforce::{self, Gate};
@@ -85,6 +85,7 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
         }),
         one("adguard", &config.adguard, config.adguard.enabled, adguard::Source::new),
         one("syslog", &config.syslog, config.syslog.enabled, syslog::Source::new),
+        one("pihole", &config.pihole, config.pihole.enabled, pihole::Source::new),
         one("leases", &config.leases, config.leases.enabled, leases::Source::new),
         one("neighbours", &config.neighbours, config.neighbours.enabled, move |c| {
             neighbours::Source::with_neighbours(c, devices.clone())
@@ -100,7 +101,8 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
 pub(super) fn off(running: &[CollectorStatus]) -> Vec<&'static str> {
     // Those that need a machine to send, or a program to write, are no lack where they are off.
     let all =
-        ["conntrack", "firewall", "passive-dns", "dnsmasq-log", "leases", "neighbours"].into_iter();
+        ["conntrack", "firewall", "passive-dns", "dnsmasq-log", "pihole", "leases", "neighbours"]
+            .into_iter();
     all.filter(|name| !running.iter().any(|c| c.name == *name)).collect()
 }
 

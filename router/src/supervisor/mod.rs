@@ -319,6 +319,7 @@ fn look_ups(config: &Config) -> pipeline::LookUps {
     pipeline::LookUps {
         log_is_read: collect.dnsmasq_log.enabled
             || collect.adguard.enabled
+            || collect.pihole.enabled
             || collect.syslog.enabled,
         resolvers: collect.passive_dns.resolvers.clone(),
     }

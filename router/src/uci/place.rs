@@ -161,7 +161,10 @@ fn reads(config: &Config, at: &Where, writes: &[PathBuf]) -> Vec<PathBuf> {
     let leases = config.collect.leases.paths.iter().filter(|_| config.collect.leases.enabled);
     let lists = config.tier0.blocklist.lists.iter().map(|list| &list.path);
     let identity = std::iter::once(&config.forward.identity);
-    let files = logs.chain(leases).chain(lists).chain(identity);
+    let pihole = &config.collect.pihole;
+    let secrets = [&pihole.password_file, &pihole.certificate].into_iter();
+    let secrets = secrets.filter(|path| pihole.enabled && !path.as_os_str().is_empty());
+    let files = logs.chain(leases).chain(lists).chain(identity).chain(secrets);
     let mut folders: Vec<PathBuf> =
         files.filter_map(|file| file.parent()).map(Path::to_owned).collect();
     folders.push(at.out.clone());

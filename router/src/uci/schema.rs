@@ -46,7 +46,7 @@ pub struct Setting {
 }
 
 /// Type and name of every section that exists once.
-pub const SECTIONS: [(&str, &str); 17] = [
+pub const SECTIONS: [(&str, &str); 18] = [
     ("agentmon", "main"),
     ("ring", "ring"),
     ("hub", "hub"),
@@ -56,6 +56,7 @@ pub const SECTIONS: [(&str, &str); 17] = [
     ("collector", "dnsmasq_log"),
     ("collector", "adguard"),
     ("collector", "syslog"),
+    ("collector", "pihole"),
     ("collector", "leases"),
     ("collector", "neighbours"),
     ("detector", "blocklist"),
@@ -131,6 +132,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("syslog", "connections_max", Form::Count, "collect.syslog.connections_max"),
     setting("syslog", "lag", Form::Seconds, "collect.syslog.lag_seconds"),
     setting("syslog", "silence", Form::Seconds, "collect.syslog.silence_seconds"),
+    setting("pihole", "enabled", Form::Flag, "collect.pihole.enabled"),
+    setting("pihole", "url", Form::Text, "collect.pihole.url"),
+    setting("pihole", "address", Form::Text, "collect.pihole.address"),
+    setting("pihole", "password_file", Form::Path, "collect.pihole.password_file"),
+    setting("pihole", "certificate", Form::Path, "collect.pihole.certificate"),
     setting("leases", "enabled", Form::Flag, "collect.leases.enabled"),
     setting("leases", "path", Form::Paths, "collect.leases.paths"),
     setting("neighbours", "enabled", Form::Flag, "collect.neighbours.enabled"),

@@ -37,6 +37,9 @@ buffer_bytes = 8388608
 paths = ["/tmp/dnsmasq.log"]
 [collect.adguard]
 path = "/var/lib/adguardhome/data/querylog.json"
+[collect.pihole]
+password_file = "/etc/agentmon/pihole.password"
+certificate = "/etc/agentmon/pihole.pem"
 [collect.leases]
 paths = ["/tmp/dhcp.leases", "/tmp/hosts/odhcpd", "/tmp/odhcpd.leases"]
 "#;

@@ -10,8 +10,8 @@ use super::Stage;
 
 const SAVE: &str = ".cbi-button-save";
 /// Options of which the installed file shows an example, since they have no default.
-const WITHOUT_DEFAULT: [&str; 7] =
-    ["url", "name", "join", "known_path", "tls_cert", "tls_key", "tls_client_ca"];
+const WITHOUT_DEFAULT: [&str; 8] =
+    ["url", "name", "join", "address", "known_path", "tls_cert", "tls_key", "tls_client_ca"];
 
 fn field(section: &str, option: &str) -> String {
     format!("#cbi-agentmon-{section}-{option}")

@@ -196,7 +196,7 @@ pub(super) fn key_of(raw: &[u8]) -> u64 {
 
 /// The name in `raw`; true when it is no proper name and was mended: empty labels left
 /// out, long labels cut.
-pub(in crate::collect) fn name_of(raw: &[u8]) -> (Name, bool) {
+pub(crate) fn name_of(raw: &[u8]) -> (Name, bool) {
     if let Ok(name) = Name::parse(raw) {
         return (name, false);
     }

@@ -49,7 +49,7 @@ use crate::tail::{Counts as TailCounts, Follower, Step};
 use self::counted::Counted;
 
 pub use self::config::{Config, PATHS_MAX};
-pub(crate) use self::exchange::SOURCE;
+pub(crate) use self::exchange::{SOURCE, name_of};
 pub use self::reader::{ReadCounts, Reader, State};
 
 /// A checkpoint without events (lines that say nothing) is committed this often.

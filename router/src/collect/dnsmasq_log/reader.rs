@@ -114,6 +114,12 @@ impl Reader {
         self.joiner.waiting()
     }
 
+    /// Whether a question asked at `time` or before still waits: it will give an event.
+    #[must_use]
+    pub fn waits_since(&self, time: Timestamp) -> bool {
+        self.joiner.open.iter().any(|question| question.time <= time)
+    }
+
     /// What was seen so far.
     #[must_use]
     pub fn counts(&self) -> ReadCounts {
@@ -137,18 +143,33 @@ impl Reader {
             self.counts.other_programs += 1;
             return;
         }
-        let message = Message::parse(&prefixed.message);
+        // DHCP has many messages that say nothing about a device.
+        let quiet = prefixed.program == Program::Dhcp;
         let (pid, time, fine) = (prefixed.pid, prefixed.time, prefixed.fine);
-        let at = Place { pid, id: message.id, time, fine };
-        if matches!(message.what, What::Unknown) {
-            // DHCP has many messages that say nothing about a device.
-            if prefixed.program != Program::Dhcp {
-                self.counts.unknown_lines += 1;
-                self.unknown = Some(printable(&prefixed.message, UNKNOWN_BYTES_MAX));
-            }
+        let at = Place { pid, id: 0, time, fine };
+        self.body(at, &prefixed.message, quiet, out);
+    }
+
+    /// One message without a prefix, as Pi-hole's REST interface gives them, and when it was
+    /// written.
+    pub fn dated(&mut self, message: &[u8], time: Timestamp, out: &mut Vec<Event>) {
+        self.counts.lines += 1;
+        self.stamper.set_last(Some(time));
+        if message.is_empty() {
             return;
         }
-        self.message(at, message.what, out);
+        let fine = time.micros() % 1_000_000 != 0;
+        self.body(Place { pid: 0, id: 0, time, fine }, message, message.starts_with(b"DHCP"), out);
+    }
+
+    fn body(&mut self, at: Place, text: &[u8], quiet: bool, out: &mut Vec<Event>) {
+        let message = Message::parse(text);
+        if !matches!(message.what, What::Unknown) {
+            self.message(Place { id: message.id, ..at }, message.what, out);
+        } else if !quiet {
+            self.counts.unknown_lines += 1;
+            self.unknown = Some(printable(text, UNKNOWN_BYTES_MAX));
+        }
     }
 
     fn message(&mut self, at: Place, what: What<'_>, out: &mut Vec<Event>) {
@@ -209,7 +230,7 @@ fn device(time: Timestamp, lease: &Lease<'_>) -> Event {
 }
 
 /// Something may be missing after `from`.
-pub(super) fn gap(from: Timestamp, reason: &str, lost: Option<u64>) -> Event {
+pub(crate) fn gap(from: Timestamp, reason: &str, lost: Option<u64>) -> Event {
     let gap = Gap { collector: SOURCE.to_owned(), from, reason: reason.to_owned(), lost };
     Event { time: from, body: Body::Gap(gap) }
 }

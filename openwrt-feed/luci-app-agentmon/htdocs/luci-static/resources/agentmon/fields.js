@@ -191,6 +191,13 @@ return baseclass.extend({
 			value(s, 'lag', _('Late from'), _('Messages that come so late are told.'), '5m', check.duration('1s', '7d')),
 			value(s, 'silence', _('Silent from'), _('A sender that is silent for so long is told; 0 means never.'), '30m', check.durationOrNever('1s', '7d')));
 
+		s = section(map, 'pihole', 'collector', _('Collector: Pi-hole'), _('The log of a Pi-hole (v6) in the network, by its web interface.'));
+		flag(s, 'enabled', _('Switched on'), '', '0');
+		only(value(s, 'url', _('Web interface'), _('https://pi.hole, or with a port.'), 'https://pi.hole'),
+			value(s, 'address', _('Address'), _('Where the router does not resolve the name.'), ''),
+			value(s, 'password_file', _('Password file'), _('Holds an app password of the Pi-hole.'), '/etc/agentmon/pihole.password', check.path()),
+			value(s, 'certificate', _('Certificate file'), _('A copy of /etc/pihole/tls_ca.crt of the Pi-hole.'), '/etc/agentmon/pihole.pem', check.path()));
+
 		s = section(map, 'leases', 'collector', _('Collector: names of devices'), _('From DHCP leases.'));
 		flag(s, 'enabled', _('Switched on'), '', '1');
 		only(values(s, 'path', _('Lease files'), _('Files that do not exist are left alone.'), check.path()));

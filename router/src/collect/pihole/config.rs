@@ -1,0 +1,158 @@
+//! Settings of the Pi-hole collector, and which of them make sense.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use ureq::http::Uri;
+
+/// Settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether this collector runs.
+    pub enabled: bool,
+    /// Where the Pi-hole's web interface is. Without TLS (`http://`) only on this machine.
+    pub url: String,
+    /// The Pi-hole's address, where its name is not resolved here. Empty: look the name up.
+    pub address: String,
+    /// File with the password, best an app password (Settings > Web interface / API). Empty:
+    /// the Pi-hole asks for none.
+    pub password_file: PathBuf,
+    /// File with the certificate to trust, in PEM: the Pi-hole's CA
+    /// (`/etc/pihole/tls_ca.crt` there), or its own certificate, which is then the only one
+    /// taken, whatever name stands in it. Required for `https://`.
+    pub certificate: PathBuf,
+    /// Longest pause between two looks at the log, in milliseconds (100 to 10000). The busier
+    /// the Pi-hole, the shorter: it keeps about 500 lines.
+    pub poll_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            url: "https://pi.hole".to_owned(),
+            address: String::new(),
+            password_file: PathBuf::new(),
+            certificate: PathBuf::new(),
+            poll_ms: 1_000,
+        }
+    }
+}
+
+impl Config {
+    /// Whether the values make sense together.
+    ///
+    /// # Errors
+    /// The key, and what is wrong with its value.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        if !(100..=10_000).contains(&self.poll_ms) {
+            return Err(("poll_ms", format!("want 100 to 10000, not {}", self.poll_ms)));
+        }
+        if !self.enabled {
+            return Ok(());
+        }
+        let tls = self.check_url().map_err(|problem| ("url", problem))?;
+        if !self.address.is_empty() && self.address.parse::<IpAddr>().is_err() {
+            return Err(("address", "want an IP address, or nothing".into()));
+        }
+        for (key, path) in
+            [("password_file", &self.password_file), ("certificate", &self.certificate)]
+        {
+            if !path.as_os_str().is_empty() && !path.is_absolute() {
+                return Err((key, format!("{} is no absolute path", path.display())));
+            }
+        }
+        if tls && self.certificate.as_os_str().is_empty() {
+            return Err((
+                "certificate",
+                "name the file with the Pi-hole's certificate or CA (copy /etc/pihole/tls_ca.crt \
+                 from there)"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether it is TLS.
+    fn check_url(&self) -> Result<bool, String> {
+        let wrong = || "want https://HOST or https://HOST:PORT".to_owned();
+        let uri: Uri = self.url.parse().map_err(|_| wrong())?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
+        let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        let user = uri.authority().is_some_and(|a| a.as_str().contains('@'));
+        if !bare || user {
+            return Err(wrong());
+        }
+        let loopback = |text: &str| {
+            let ip = text.trim_matches(['[', ']']).parse::<IpAddr>();
+            ip.is_ok_and(|ip| ip.is_loopback())
+        };
+        let here = if self.address.is_empty() {
+            host == "localhost" || loopback(host)
+        } else {
+            loopback(&self.address)
+        };
+        match uri.scheme_str() {
+            Some("https") => Ok(true),
+            Some("http") if here => Ok(false),
+            Some("http") => Err("want https://: the password would pass in the clear".into()),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// The URL of an endpoint, `auth` or `logs/dnsmasq`.
+    #[must_use]
+    pub(super) fn endpoint(&self, path: &str) -> String {
+        format!("{}/api/{path}", self.url.trim_end_matches('/'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(url: &str, address: &str, certificate: &str, expected: Result<(), &str>) {
+        let config = Config {
+            enabled: true,
+            url: url.into(),
+            address: address.into(),
+            certificate: certificate.into(),
+            ..Config::default()
+        };
+        assert_eq!(config.validate().map_err(|(key, _)| key), expected);
+        assert_eq!(Config { enabled: false, ..config }.validate(), Ok(()));
+    }
+
+    #[test]
+    fn what_makes_sense() {
+        check("https://pi.hole", "", "/etc/agentmon/pihole.pem", Ok(()));
+        check("https://pi.hole:8443/", "192.0.2.2", "/c", Ok(()));
+        check("https://[2001:db8::2]", "", "/c", Ok(()));
+        check("https://pi.hole", "", "", Err("certificate"));
+        check("https://pi.hole", "", "pihole.pem", Err("certificate"));
+        check("https://pi.hole", "pi.hole", "/c", Err("address"));
+        check("http://127.0.0.1:8080", "", "", Ok(()));
+        check("http://localhost", "", "", Ok(()));
+        check("http://[::1]", "", "", Ok(()));
+        check("http://localhost", "192.0.2.2", "", Err("url"));
+        check("http://192.0.2.2", "", "", Err("url"));
+        check("http://localhost.example.com", "", "", Err("url"));
+        check("https://user@pi.hole", "", "/c", Err("url"));
+        check("https://pi.hole/admin", "", "/c", Err("url"));
+        check("https://pi.hole?x=1", "", "/c", Err("url"));
+        check("pi.hole", "", "/c", Err("url"));
+        check("", "", "/c", Err("url"));
+        check("ftp://pi.hole", "", "/c", Err("url"));
+    }
+
+    #[test]
+    fn the_rate_is_bounded() {
+        for (poll_ms, fine) in [(99, false), (100, true), (10_000, true), (10_001, false)] {
+            let config = Config { poll_ms, ..Config::default() };
+            assert_eq!(config.validate().is_ok(), fine, "{poll_ms}");
+        }
+    }
+}
