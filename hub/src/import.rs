@@ -11,6 +11,8 @@
 //!   same events, since nothing but the lines decides (a question without an answer is only
 //!   given up once log time or, at the file's end, real time has gone on far enough).
 
+pub mod ftl;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -245,6 +247,17 @@ struct Stream {
 impl Stream {
     const fn new(epoch: u64) -> Self {
         Self { epoch, next_seq: 1, waiting: Vec::new(), bytes: 0 }
+    }
+
+    /// An event with a number of its own, greater than the last.
+    fn push_at(&mut self, seq: u64, event: &Event, send: Send<'_>) -> anyhow::Result<u64> {
+        let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
+        let mut new = 0;
+        if seq != self.next_seq.saturating_add(waiting) {
+            new += self.flush(send)?;
+            self.next_seq = seq;
+        }
+        Ok(new + self.push(event, send)?)
     }
 
     fn push(&mut self, event: &Event, send: Send<'_>) -> anyhow::Result<u64> {

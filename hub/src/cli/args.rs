@@ -206,6 +206,7 @@ See also: agentmon stats, agentmon timeline")]
 Examples:
   agentmon import pihole-log /var/log/pihole/pihole.log
   agentmon import pihole-log /var/log/pihole/pihole.log.*.gz
+  agentmon import pihole-ftl /etc/pihole/pihole-FTL.db      91 days, as a rule; again adds what is new
 Loading the same file again changes nothing; a file that has grown adds what is new.
 See also: agentmon sensors, agentmon dns sensor:import")]
     Import(ImportArgs),
@@ -453,6 +454,19 @@ pub(crate) enum ImportKind {
         /// The zone of the dates in the log: local, utc, +02:00, or a POSIX TZ string
         #[arg(long, value_name = "ZONE", default_value = "local")]
         timezone: String,
+    },
+    /// Pi-hole's long-term database (pihole-FTL.db), of a running Pi-hole or a copy
+    PiholeFtl {
+        /// Files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Name under which the history appears in `agentmon sensors`
+        #[arg(long, value_name = "NAME", default_value = "import")]
+        sensor: String,
+        /// A block list to hold the names against (hosts file, plain domains, adblock);
+        /// its file name is what findings call it
+        #[arg(long, value_name = "FILE")]
+        blocklist: Vec<PathBuf>,
     },
 }
 

@@ -20,6 +20,7 @@ use super::backend::{Backend, ask};
 use super::context::{Context, Exit};
 use super::units;
 use crate::control::Request;
+use crate::import::ftl::{self, Database};
 use crate::import::{self, Log, Summary};
 
 /// Largest block list read.
@@ -27,8 +28,49 @@ const LIST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// File after file; the first that fails ends the command.
 pub(crate) fn run(args: &ImportArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
-    let ImportKind::PiholeLog { files, sensor, blocklist, timezone } = &args.kind;
-    let setting = ZoneSetting::try_from(timezone.clone()).context("--timezone")?;
+    match &args.kind {
+        ImportKind::PiholeLog { files, sensor, blocklist, timezone } => {
+            logs(files, sensor, blocklist, timezone, context)?;
+        }
+        ImportKind::PiholeFtl { files, sensor, blocklist } => {
+            databases(files, sensor, blocklist, context)?;
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+fn databases(
+    files: &[PathBuf],
+    sensor: &str,
+    blocklist: &[PathBuf],
+    context: &mut Context<'_>,
+) -> anyhow::Result<()> {
+    for file in files {
+        let (config, lists, fingerprint) = lists(blocklist)?;
+        let database = Database::open(file)?;
+        let bar = bar(file, u64::try_from(database.newest()).unwrap_or(0), Unit::Rows);
+        let now = context.look.now;
+        let hub = &mut *context.hub;
+        let mut send = |batch: Batch| store(hub, sensor, batch);
+        let progress = |id: i64| bar.set_position(u64::try_from(id).unwrap_or(0));
+        let lists = (lists, fingerprint.as_str());
+        let summary = database
+            .import(now, &config, lists, &progress, &mut send)
+            .with_context(|| format!("importing {}", file.display()));
+        bar.finish_and_clear();
+        context.say(&told_of_database(file, &summary?));
+    }
+    Ok(())
+}
+
+fn logs(
+    files: &[PathBuf],
+    sensor: &str,
+    blocklist: &[PathBuf],
+    timezone: &str,
+    context: &mut Context<'_>,
+) -> anyhow::Result<()> {
+    let setting = ZoneSetting::try_from(timezone.to_owned()).context("--timezone")?;
     let zone = Zone::of(&setting);
     for file in files {
         // Each log by itself: what one holds must not depend on the others.
@@ -37,7 +79,7 @@ pub(crate) fn run(args: &ImportArgs, context: &mut Context<'_>) -> anyhow::Resul
         let summary = job.run((lists, &fingerprint), context)?;
         context.say(&told(file, &summary));
     }
-    Ok(Exit::Fine)
+    Ok(())
 }
 
 struct Job<'a> {
@@ -51,7 +93,7 @@ impl Job<'_> {
     fn run(&self, lists: (Blocklist, &str), context: &mut Context<'_>) -> anyhow::Result<Summary> {
         let read = Cell::new(0u64);
         let (input, written, bytes) = import::open(self.file, |n| read.set(read.get() + n))?;
-        let bar = bar(self.file, bytes);
+        let bar = bar(self.file, bytes, Unit::Bytes);
         let log = Log { input, written, now: context.look.now, zone: self.zone.clone() };
         let hub = &mut *context.hub;
         let mut send = |batch: Batch| {
@@ -109,15 +151,25 @@ fn lists(paths: &[PathBuf]) -> anyhow::Result<(Tier0Config, Blocklist, String)> 
     Ok((config, builder.build(), fingerprint))
 }
 
-/// Bytes of the file as it lies on the disk, so that it ends at the end also for .gz.
-fn bar(file: &Path, bytes: u64) -> ProgressBar {
+/// What a bar counts: bytes of the file as it lies on the disk, so that it ends at the end
+/// also for .gz; or row ids of a database.
+#[derive(Clone, Copy)]
+enum Unit {
+    Bytes,
+    Rows,
+}
+
+fn bar(file: &Path, length: u64, unit: Unit) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr_with_hz(8)
     } else {
         ProgressDrawTarget::hidden()
     };
-    let bar = ProgressBar::with_draw_target(Some(bytes), target);
-    let style = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes} {eta}");
+    let bar = ProgressBar::with_draw_target(Some(length), target);
+    let style = ProgressStyle::with_template(match unit {
+        Unit::Bytes => "{msg} [{wide_bar}] {bytes}/{total_bytes} {eta}",
+        Unit::Rows => "{msg} [{wide_bar}] {pos}/{len} {eta}",
+    });
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     bar.set_message(super::text::safe(&name).into_owned());
@@ -144,6 +196,34 @@ fn told(file: &Path, s: &Summary) -> String {
     if s.waiting > 0 {
         let n = units::plural(s.waiting, "query", "queries");
         text.push_str(&format!("; {n} at the end may still be answered: import again later"));
+    }
+    text
+}
+
+fn told_of_database(file: &Path, s: &ftl::Summary) -> String {
+    let mut text = format!(
+        "{}: {} (database version {}); {} and {} were new",
+        file.display(),
+        units::plural(s.rows, "query", "queries"),
+        s.version,
+        units::plural(s.new_events, "event", "events"),
+        units::plural(s.new_findings, "finding", "findings"),
+    );
+    if s.version > ftl::VERSION_KNOWN {
+        text.push_str("; that version is newer than this program: what is new in it was not read");
+    }
+    if s.bad > 0 {
+        let n = units::plural(s.bad, "row", "rows");
+        text.push_str(&format!("; {n} made no sense: left out"));
+    }
+    if s.hidden > 0 {
+        text.push_str(&format!(
+            "; the Pi-hole's privacy level hides names or clients in {}",
+            s.hidden
+        ));
+    }
+    if s.waiting > 0 {
+        text.push_str("; the newest may still change: import again later");
     }
     text
 }
