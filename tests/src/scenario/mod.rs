@@ -16,6 +16,7 @@ mod run;
 pub mod script;
 pub mod scripts;
 mod variant;
+mod wire;
 
 pub use expect::{Expect, judge};
 pub use run::{Scenario, all};

@@ -148,6 +148,52 @@ impl Script {
         self.push(second, Body::Device(device));
     }
 
+    /// `client` asks for a record of some type, and is told something in words, or nothing.
+    pub fn asks_type(&mut self, second: f64, client: &str, name: &str, qtype: u16, words: &str) {
+        let mut dns = exchange(client, name);
+        dns.qtype = qtype;
+        if !words.is_empty() {
+            dns.answers.push(Answer::Other(words.to_owned()));
+        }
+        self.push(second, Body::Dns(dns));
+    }
+
+    /// A UDP exchange.
+    pub fn sends(&mut self, second: f64, client: &str, to: &str, port: u16) {
+        self.connects(second, client, to, port, 1.0);
+        for event in self.events.iter_mut().rev().take(2) {
+            if let Body::Flow(flow) = &mut event.body {
+                (flow.proto, flow.tcp_state) = (17, None);
+            }
+        }
+    }
+
+    /// A TCP connection that nobody answers.
+    pub fn tries(&mut self, second: f64, client: &str, to: &str, port: u16) {
+        self.connects(second, client, to, port, 60.0);
+        if let Some(Event { body: Body::Flow(end), .. }) = self.events.last_mut() {
+            (end.replied, end.tcp_state) = (false, Some(TcpState::SynSent));
+            end.volume = Some(Volume { bytes_out: 180, packets_out: 3, ..Volume::default() });
+        }
+    }
+
+    /// A TCP connection that stays open, told of every five minutes.
+    pub fn stays(&mut self, second: f64, client: &str, to: &str, port: u16, seconds: f64) {
+        self.connects(second, client, to, port, seconds);
+        let Some(Event { body: Body::Flow(end), .. }) = self.events.last().cloned() else { return };
+        let mut passed = 300.0;
+        while passed < seconds {
+            let update = Flow {
+                phase: FlowPhase::Update,
+                duration_ms: Some(std::time::Duration::from_secs_f64(passed).as_millis() as u64),
+                tcp_state: Some(TcpState::Established),
+                ..end.clone()
+            };
+            self.push(second + passed, Body::Flow(update));
+            passed += 300.0;
+        }
+    }
+
     /// The firewall stops a packet of `client`.
     pub fn is_stopped(&mut self, second: f64, client: &str, to: &str, port: u16) {
         let packet = Firewall {

@@ -4,18 +4,19 @@
 //! Clients: .21 a camera, .22 a television, .23 a laptop, .24 a phone, .25 a printer.
 
 use super::script::Script;
+use super::wire;
 
-const CAMERA: &str = "192.168.77.21";
-const TELEVISION: &str = "192.168.77.22";
-const LAPTOP: &str = "192.168.77.23";
-const PHONE: &str = "192.168.77.24";
-const PRINTER: &str = "192.168.77.25";
+pub(super) const CAMERA: &str = "192.168.77.21";
+pub(super) const TELEVISION: &str = "192.168.77.22";
+pub(super) const LAPTOP: &str = "192.168.77.23";
+pub(super) const PHONE: &str = "192.168.77.24";
+pub(super) const PRINTER: &str = "192.168.77.25";
 
 /// Writes a scenario's events.
 pub type Write = fn(&mut Script);
 
 /// Name, seed and script of each scenario.
-pub const ALL: [(&str, u64, Write); 10] = [
+pub const ALL: [(&str, u64, Write); 26] = [
     ("blocklist-hit", 1, blocklist_hit),
     ("blocklist-lookalike", 2, blocklist_lookalike),
     ("dga-flood", 3, dga_flood),
@@ -26,6 +27,22 @@ pub const ALL: [(&str, u64, Write); 10] = [
     ("firewall-stray", 8, firewall_stray),
     ("new-device", 9, new_device),
     ("new-device-known", 10, new_device_known),
+    ("dns-bypass", 11, wire::dns_bypass),
+    ("dns-bypass-resolver", 12, wire::dns_bypass_resolver),
+    ("dns-rebinding", 13, wire::dns_rebinding),
+    ("dns-rebinding-media", 14, wire::dns_rebinding_media),
+    ("dns-tunnel", 15, wire::dns_tunnel),
+    ("dns-tunnel-reputation", 16, wire::dns_tunnel_reputation),
+    ("long-flow", 17, wire::long_flow),
+    ("long-flow-film", 18, wire::long_flow_film),
+    ("nxdomain-burst", 19, wire::nxdomain_burst),
+    ("nxdomain-search-list", 20, wire::nxdomain_search_list),
+    ("query-rate-loop", 21, wire::query_rate_loop),
+    ("query-rate-steady", 22, wire::query_rate_steady),
+    ("scan-inside", 23, wire::scan_inside),
+    ("scan-file-transfer", 24, wire::scan_file_transfer),
+    ("unusual-port", 25, wire::unusual_port),
+    ("unusual-port-usual", 26, wire::unusual_port_usual),
 ];
 
 fn blocklist_hit(s: &mut Script) {
@@ -189,7 +206,7 @@ fn new_device_known(s: &mut Script) {
 }
 
 /// What always goes on: names that exist, asked for and connected to.
-fn household(s: &mut Script, seconds: f64) {
+pub(super) fn household(s: &mut Script, seconds: f64) {
     const SITES: [(&str, &str); 6] = [
         ("www.example.com", "198.51.100.10"),
         ("mail.example.com", "198.51.100.11"),

@@ -59,7 +59,7 @@ pub struct Config {
     /// Whether the rule is on.
     pub enabled: bool,
     /// Weighted bits in new names below one domain, fading by half in 15 minutes, that are
-    /// a tunnel. A name of 200 random characters weighs 2,800, a fingerprint 20.
+    /// a tunnel. A name of 200 random characters weighs 3,700, a fingerprint 20.
     pub weight: u32,
     /// The same for long names that trickle, fading by half in 6 hours.
     pub trickle_weight: u32,
@@ -100,7 +100,7 @@ impl Default for Config {
             enabled: true,
             weight: 8_000,
             trickle_weight: 24_000,
-            many_names: 250,
+            many_names: 240,
             repeat_seconds: 3_600,
             score: 0.7,
             allow: SERVICES.map(str::to_owned).into(),

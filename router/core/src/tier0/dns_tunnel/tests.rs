@@ -172,9 +172,12 @@ fn several_share_a_parent() {
     for n in 0..200 {
         let client = format!("192.168.1.{}", 10 + n % 24);
         let name = format!("{}.evil.example", random.labels(HEX, 120));
-        s.dns(n * 20, dns(&client, &name, &[]));
+        s.dns(n * 15, dns(&client, &name, &[]));
     }
-    s.said(&["evil.example"]);
+    let of_all = |f: &&Found| f.finding.rule == "dns-tunnel" && f.finding.client.is_none();
+    let found: Vec<&Found> = s.found.iter().filter(of_all).collect();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].finding.subject, "evil.example");
     let mut s = Script::new(Tier0Config::default(), "dns-tunnel");
     for n in 0..60 {
         let client = format!("192.168.1.{}", 10 + n % 3);

@@ -22,15 +22,18 @@ pub(super) const SLOW: Duration = Duration::from_secs(6 * 3_600);
 /// shorter ones less, since whoever has something to send fills names. An identifier or a
 /// fingerprint says 100 to 200 bits.
 const USUAL_BITS: f32 = 200.0;
-/// Most times its bits a name can weigh for its length.
-const LENGTH_MAX: f32 = 4.0;
-/// Least.
+/// What one label can hold: further ones are there to carry more, and weigh more.
+const LABEL_BITS: f32 = 320.0;
+/// Bits beyond one label that add once a name's bits to its weight.
+const BEYOND_BITS: f32 = 40.0;
+/// Most and least times its bits a name weighs for its length.
+const LENGTH_MAX: f32 = 5.0;
 const LENGTH_MIN: f32 = 0.25;
 /// How much more a name weighs that no program asks for when it wants an address: bytes
 /// outside host names, types only tools use.
 const ODD: f32 = 4.0;
 /// The same for types that mail servers and the like use too.
-const RARE: f32 = 1.5;
+const RARE: f32 = 2.0;
 /// The same for long answers in words: what comes back is data as well.
 const LONG_ANSWER: f32 = 2.0;
 /// Characters from which on an answer in words is long.
@@ -39,7 +42,7 @@ const LONG_ANSWER_CHARS: usize = 100;
 /// goes through a disk are no tunnel.
 const FINGERPRINT_MAX: f32 = 20.0;
 /// From here on a name is too long for a trickle of ordinary ones.
-const TRICKLE_BITS: f32 = 100.0;
+const TRICKLE_BITS: f32 = 150.0;
 /// From here on a short name counts among many different ones.
 const SHORT_BITS: f32 = 10.0;
 
@@ -57,8 +60,7 @@ pub(super) struct Weight {
 impl Weight {
     pub(super) fn of(dns: &Dns, question: &Question<'_>, info: Information) -> Self {
         let oddness = oddness(dns, question, info);
-        let length = (info.bits / USUAL_BITS).clamp(LENGTH_MIN, LENGTH_MAX);
-        let weight = info.bits * length * oddness;
+        let weight = info.bits * length(info.bits) * oddness;
         let asks = info.fingerprint && oddness < ODD;
         let fast = if asks { weight.min(FINGERPRINT_MAX) } else { weight };
         let glued = question.is_glued();
@@ -67,10 +69,16 @@ impl Weight {
             bits: info.bits,
             fast,
             slow: if plain && info.bits >= TRICKLE_BITS { weight } else { 0.0 },
-            short: plain && info.bits >= SHORT_BITS,
+            short: plain && info.fresh >= SHORT_BITS,
             odd: oddness >= ODD,
         }
     }
+}
+
+/// How many times its bits a name weighs for its length.
+fn length(bits: f32) -> f32 {
+    let beyond = (bits - LABEL_BITS).max(0.0) / BEYOND_BITS;
+    (bits.min(LABEL_BITS) / USUAL_BITS + beyond).clamp(LENGTH_MIN, LENGTH_MAX)
 }
 
 /// How unlike an ordinary question it is, besides by its length.
