@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use agentmon_core::Name;
 use anyhow::{Context, Result, bail};
@@ -52,7 +52,13 @@ pub fn read(path: &Path) -> Result<Vec<Names>> {
         bail!("no files of names (.txt, .csv, .list, .names, also .gz) in {}", path.display());
     }
     files.sort();
-    files.iter().map(|path: &PathBuf| file(path)).collect()
+    let mut families = files.iter().map(|path| lines_of(path)).collect::<Result<Vec<Names>>>()?;
+    // An empty family among others is nothing to stop for.
+    families.retain(|family| !family.names.is_empty());
+    if families.is_empty() {
+        bail!("none of the {} files in {} holds names", files.len(), path.display());
+    }
+    Ok(families)
 }
 
 fn holds_names(path: &Path) -> bool {
@@ -65,6 +71,14 @@ fn holds_names(path: &Path) -> bool {
 }
 
 fn file(path: &Path) -> Result<Names> {
+    let names = lines_of(path)?;
+    if names.names.is_empty() {
+        bail!("{} holds no names ({} other lines)", path.display(), names.bad_lines);
+    }
+    Ok(names)
+}
+
+fn lines_of(path: &Path) -> Result<Names> {
     let reading = || format!("reading {}", path.display());
     let input = File::open(path).with_context(|| format!("opening {}", path.display()))?;
     let mut input = BufReader::with_capacity(256 * 1024, input);
@@ -74,9 +88,6 @@ fn file(path: &Path) -> Result<Names> {
     } else {
         lines(input).with_context(reading)?
     };
-    if names.names.is_empty() {
-        bail!("{} holds no names ({} other lines)", path.display(), names.bad_lines);
-    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     names.family = name.split('.').next().unwrap_or_default().to_owned();
     Ok(names)
@@ -154,6 +165,7 @@ mod tests {
         write("plain", b"p.example\n");
         write("ABOUT.md", b"no.family\n");
         write("labels.tsv", b"name\tfamily\n");
+        write("empty.txt", b"");
         write(".hidden", b"no.family\n");
         let read = read(dir.path()).unwrap();
         let seen: Vec<_> = read.iter().map(|f| (f.family.as_str(), f.names.len())).collect();

@@ -92,9 +92,15 @@ const SOLD: &[&str] = &[
 /// Top-level domains that never leave the house (RFC 6761, RFC 6762, RFC 8375, RFC 9476,
 /// ICANN's reservation of `internal`, and habit). Browsers look up random names there.
 const LOCAL: &[&str] = &[
-    "arpa",
     "alt",
+    "arpa",
+    "belkin",
+    "consul",
     "corp",
+    "dhcp",
+    "docker",
+    "domain",
+    "gateway",
     "home",
     "internal",
     "intranet",
@@ -102,8 +108,13 @@ const LOCAL: &[&str] = &[
     "local",
     "localdomain",
     "localhost",
+    "localnet",
+    "novalocal",
     "onion",
+    "openstacklocal",
+    "priv",
     "private",
+    "router",
     "workgroup",
 ];
 
@@ -226,6 +237,7 @@ mod tests {
         check("qkzjxwvtr.lan", None);
         check("1.2.0.192.in-addr.arpa", None);
         check("x.home.arpa", None);
+        check("host-7f3a9c2e41b8.openstacklocal", None);
     }
 
     proptest::proptest! {
