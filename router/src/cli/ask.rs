@@ -158,9 +158,14 @@ fn device(row: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     let ips = ips.map(shown).collect::<Vec<_>>().join(" ");
     writeln!(
         out,
-        "{:<20} {:<17}  {} questions ({} refused), {} flows, {} B, last {}  {ips}",
+        "{:<20} {:<17}{}  {} questions ({} refused), {} flows, {} B, last {}  {ips}",
         text(row, "device"),
         text(row, "mac"),
+        match row["mac_kind"].as_str() {
+            Some("random") => " (random)",
+            Some("virtual") => " (virtual)",
+            _ => "",
+        },
         number(row, "queries"),
         number(row, "blocked"),
         number(row, "flows"),

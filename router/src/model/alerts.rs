@@ -12,6 +12,7 @@
 //! first: a flood of small findings cannot push a grave one out.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use agentmon_core::event::Mac;
 use agentmon_core::finding::{Finding, Severity};
@@ -32,11 +33,17 @@ pub const EVIDENCE_MAX: usize = 10;
 /// Longest note of who acknowledges.
 pub const NOTE_BYTES_MAX: usize = 200;
 
+/// How long before its device was known an address's alert may lie: the neighbour table is
+/// read at least so often.
+const ADOPT_WITHIN: Duration = Duration::from_secs(300);
+
 /// One alert.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
     /// Made of rule, subject and device.
     pub id: u64,
+    /// The id it had while only its address was known: somebody may have that one in hand.
+    was: Option<u64>,
     /// Its first finding.
     pub first: Timestamp,
     /// Its last finding.
@@ -138,6 +145,7 @@ impl Alerts {
     ) -> Option<Alert> {
         self.order += 1;
         let new = alert(finding, mac, time, self.order);
+        self.adopt(&new);
         let Some(known) = self.list.iter_mut().find(|known| known.id == new.id) else {
             self.insert(new.clone());
             return Some(new);
@@ -156,9 +164,25 @@ impl Alerts {
         (opens || (rose && known.acked.is_none())).then(|| known.clone())
     }
 
+    /// What was told of the address a moment before anybody knew whose it is, is told of the
+    /// device: one alert, not two.
+    fn adopt(&mut self, new: &Alert) {
+        let (Some(mac), Some(ip)) = (new.mac, new.ip) else { return };
+        if self.list.iter().any(|known| known.id == new.id) {
+            return;
+        }
+        let old = id(&new.rule, &ip.to_string(), &new.subject);
+        let fits = |known: &&mut Alert| known.id == old && known.mac.is_none();
+        let recent = |known: &&mut Alert| known.time.distance(new.time) <= ADOPT_WITHIN;
+        if let Some(known) = self.list.iter_mut().find(fits).filter(recent) {
+            (known.id, known.was, known.mac) = (new.id, Some(old), Some(mac));
+        }
+    }
+
     /// Somebody has seen it. False when there is no such alert.
     pub(super) fn ack(&mut self, id: u64, note: &str) -> bool {
-        let Some(alert) = self.list.iter_mut().find(|alert| alert.id == id) else { return false };
+        let is = |alert: &&mut Alert| alert.id == id || alert.was == Some(id);
+        let Some(alert) = self.list.iter_mut().find(is) else { return false };
         alert.acked = Some(alert.severity());
         alert.note = printable(note.as_bytes(), NOTE_BYTES_MAX);
         true
@@ -195,8 +219,8 @@ fn alert(finding: &Finding, mac: Option<Mac>, time: Timestamp, order: u64) -> Al
         (None, None) => String::new(),
     };
     Alert {
-        // Rule and device hold no NUL, so that no two triples make one text.
-        id: xxh3_64(format!("{rule}\0{who}\0{subject}").as_bytes()),
+        id: id(&rule, &who, &subject),
+        was: None,
         first: time,
         time,
         count: 1,
@@ -212,6 +236,11 @@ fn alert(finding: &Finding, mac: Option<Mac>, time: Timestamp, order: u64) -> Al
         note: String::new(),
         order,
     }
+}
+
+/// Rule and device hold no NUL, so that no two triples make one text.
+fn id(rule: &str, who: &str, subject: &str) -> u64 {
+    xxh3_64(format!("{rule}\0{who}\0{subject}").as_bytes())
 }
 
 /// Printable and short. Names in texts are escaped already; that is not done twice.
@@ -271,6 +300,30 @@ pub(super) mod tests {
         check(&["NaN", "0.2"], &[true, true]);
     }
 
+    /// One thing found twice, at addresses, by MACs where there are; how many alerts.
+    #[track_caller]
+    fn found_twice(first: (&str, Option<Mac>), second: (&str, Option<Mac>), apart: u64, n: usize) {
+        let mut alerts = Alerts::default();
+        let at = |ip: &str| Finding { client: ip.parse().ok(), ..finding("x", 0.8) };
+        let id = alerts.found(&at(first.0), first.1, T).unwrap().id;
+        alerts.found(&at(second.0), second.1, T.plus(Duration::from_secs(apart)));
+        assert_eq!(alerts.list.len(), n);
+        assert!(alerts.ack(id, ""), "the id that was told is still good");
+    }
+
+    #[test]
+    fn alerts_follow_the_device() {
+        const A: Option<Mac> = Some(Mac([0, 0, 0x5e, 0, 0x53, 1]));
+        const B: Option<Mac> = Some(Mac([0, 0, 0x5e, 0, 0x53, 2]));
+        found_twice(("192.168.1.7", A), ("192.168.1.8", A), 9_999, 1);
+        found_twice(("192.168.1.7", A), ("fd00::a1:b2", A), 9_999, 1);
+        found_twice(("192.168.1.7", A), ("192.168.1.7", B), 9_999, 2);
+        // The device became known just after, or much later.
+        found_twice(("192.168.1.7", None), ("192.168.1.7", A), 60, 1);
+        found_twice(("192.168.1.7", None), ("192.168.1.7", A), 9_999, 2);
+        found_twice(("192.168.1.7", None), ("192.168.1.8", A), 60, 2);
+    }
+
     #[test]
     fn it_shows_its_worst_finding() {
         let mut alerts = Alerts::default();
@@ -289,7 +342,8 @@ pub(super) mod tests {
         let mut alerts = Alerts::default();
         alerts.found(&finding("x", 0.8), None, T);
         alerts.found(&finding("y", 0.8), None, T);
-        alerts.found(&finding("x", 0.8), Some(Mac([0, 0, 0x5e, 0, 0, 1])), T);
+        let later = T.plus(Duration::from_secs(3_600));
+        alerts.found(&finding("x", 0.8), Some(Mac([0, 0, 0x5e, 0, 0, 1])), later);
         let ids: Vec<_> = alerts.list().iter().map(|a| a.id_text()).collect();
         assert_eq!(ids.len(), 3);
         assert!(ids.iter().all(|id| id.len() == 16), "{ids:?}");
