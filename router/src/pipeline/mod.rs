@@ -15,6 +15,7 @@
 
 mod event_time;
 mod hits;
+mod hosts;
 mod known;
 mod macs;
 pub mod naming;
@@ -392,6 +393,7 @@ impl Pipeline {
         self.parts.model.tick(now, self.count.events.get());
         self.look(now);
         self.known.tick(&self.engine, now);
+        self.naming.tick(now);
         let mut status: Tier0Status = self.engine.status().into_iter().collect();
         status.insert("pipeline.addresses", self.macs.len() as u64);
         status.insert("pipeline.dns_held", self.twins.len() as u64);

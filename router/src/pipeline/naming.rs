@@ -2,11 +2,11 @@
 //!
 //! In: sightings of devices, and reverse look-ups that pass by. Out: further sightings that
 //! carry a name: of the list in the configuration (source `static`), of an answer to a PTR
-//! question (source `ptr`). Whose name counts is decided where names are kept (see
+//! question, or of a hosts file (source `ptr`). Whose name counts is decided where names are kept (see
 //! `DeviceSource::rank`). Pure; pipeline thread.
 //!
 //! Nothing is looked up here: who asks which name an address has, is told by the resolver,
-//! and that is heard. Only addresses whose MAC is known are named by it, never somebody's out
+//! and that is heard; what the router's own resolver would say stands in its hosts files. Only addresses whose MAC is known are named by it, never somebody's out
 //! there; names are hostile and go through `host_name`.
 //!
 //! Invariants: at most [`NAMES_MAX`] names in the list; an answer heard again is told again
@@ -17,26 +17,41 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use agentmon_core::event::{Answer, Device, DeviceSource, Dns, Mac, host_name, is_public};
+use agentmon_core::time::Mono;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::hosts::Hosts;
+
 /// Most names in the configuration.
 pub const NAMES_MAX: usize = 1_024;
+/// Most hosts files and folders of such.
+pub const HOSTS_MAX: usize = 16;
 /// Most answers remembered as told.
 const HEARD_MAX: usize = 4_096;
 /// RFC 1035 section 3.2.2.
 const PTR: u16 = 12;
 
 /// Settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Names of devices: a MAC or an address, `=`, the name. They come before the names that
     /// devices give themselves.
     pub names: Vec<String>,
+    /// Hosts files, and folders of such, from which the router's resolver answers reverse
+    /// look-ups: the names they give to private addresses are names of devices.
+    pub hosts: Vec<PathBuf>,
     /// Where the devices seen so far are kept, so that after a restart they are not new.
     /// Empty: `known-devices` in the state directory.
     pub known_path: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let hosts = ["/etc/hosts", "/tmp/hosts"].map(PathBuf::from).to_vec();
+        Self { names: Vec::new(), hosts, known_path: PathBuf::new() }
+    }
 }
 
 impl Config {
@@ -47,6 +62,12 @@ impl Config {
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
         if self.names.len() > NAMES_MAX {
             return Err(("names", format!("want at most {NAMES_MAX}, not {}", self.names.len())));
+        }
+        if self.hosts.len() > HOSTS_MAX {
+            return Err(("hosts", format!("want at most {HOSTS_MAX}, not {}", self.hosts.len())));
+        }
+        if let Some(path) = self.hosts.iter().find(|path| !path.is_absolute()) {
+            return Err(("hosts", format!("{} is no absolute path", path.display())));
         }
         for entry in &self.names {
             read(entry).map_err(|problem| ("names", problem))?;
@@ -81,6 +102,7 @@ fn read(entry: &str) -> Result<(Who, String), String> {
 #[derive(Debug, Default)]
 pub(super) struct Naming {
     list: HashMap<Who, String>,
+    hosts: Hosts,
     /// Address to a hash of MAC and name.
     heard: HashMap<IpAddr, u64>,
 }
@@ -89,17 +111,26 @@ impl Naming {
     /// Takes over a checked list.
     pub(super) fn reconfigure(&mut self, config: &Config) {
         self.list = config.names.iter().filter_map(|entry| read(entry).ok()).collect();
+        self.hosts.reconfigure(&config.hosts);
     }
 
-    /// The same sighting with the name the list has for it. Its MAC comes before its address:
-    /// that is the device itself.
+    /// Once a second.
+    pub(super) fn tick(&mut self, now: Mono) {
+        self.hosts.tick(now);
+    }
+
+    /// The same sighting with the name the list has for it, else with that of a hosts file. Its
+    /// MAC comes before its address: that is the device itself.
     pub(super) fn listed(&self, seen: &Device) -> Option<Device> {
-        if seen.source == DeviceSource::Static || self.list.is_empty() {
+        if !matches!(seen.source, DeviceSource::Lease | DeviceSource::Neighbour) {
             return None;
         }
         let by_mac = self.list.get(&Who::Mac(seen.mac));
-        let name = by_mac.or_else(|| self.list.get(&Who::Address(seen.ip)))?;
-        Some(Device { hostname: Some(name.clone()), source: DeviceSource::Static, ..seen.clone() })
+        let by_list = by_mac.or_else(|| self.list.get(&Who::Address(seen.ip)));
+        let by_list = by_list.map(|name| (name.clone(), DeviceSource::Static));
+        let by_hosts = || Some((self.hosts.name(seen.ip)?.to_owned(), DeviceSource::Ptr));
+        let (name, source) = by_list.or_else(by_hosts)?;
+        Some(Device { hostname: Some(name), source, ..seen.clone() })
     }
 
     /// What an answer to a reverse look-up names, when `mac_of` knows the device.
@@ -199,6 +230,33 @@ mod tests {
         let config = Config { names: vec![entry.into()], ..Config::default() };
         let (key, problem) = config.validate().unwrap_err();
         assert!(key == "names" && problem.contains(says), "{problem}");
+    }
+
+    #[test]
+    fn a_hosts_file_names_what_the_list_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        std::fs::write(&path, "192.168.1.9 printer.lan\n192.168.1.10 other.lan\n").unwrap();
+        let config = Config {
+            names: vec!["192.168.1.10=mine".into()],
+            hosts: vec![path],
+            ..Config::default()
+        };
+        let mut naming = Naming::default();
+        naming.reconfigure(&config);
+        naming.tick(Mono::from_nanos(0));
+        let called = |ip: &str| {
+            let (ip, source) = (ip.parse().unwrap(), DeviceSource::Neighbour);
+            let seen = Device { mac: MAC, ip, hostname: None, iface: None, source };
+            let named = naming.listed(&seen)?;
+            assert!(naming.listed(&named).is_none(), "named once");
+            Some(format!("{} {}", named.hostname.unwrap(), named.source.as_str()))
+        };
+        assert_eq!(called("192.168.1.9").as_deref(), Some("printer.lan ptr"));
+        assert_eq!(called("192.168.1.10").as_deref(), Some("mine static"));
+        assert_eq!(called("192.168.1.11"), None);
+        let relative = Config { hosts: vec!["hosts".into()], ..config };
+        assert_eq!(relative.validate().unwrap_err().0, "hosts");
     }
 
     #[test]
