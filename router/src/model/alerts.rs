@@ -42,8 +42,6 @@ const ADOPT_WITHIN: Duration = Duration::from_secs(300);
 pub struct Alert {
     /// Made of rule, subject and device.
     pub id: u64,
-    /// The id it had while only its address was known: somebody may have that one in hand.
-    was: Option<u64>,
     /// Its first finding.
     pub first: Timestamp,
     /// Its last finding.
@@ -109,6 +107,11 @@ impl Alert {
         format!("{what}: {}", self.subject)
     }
 
+    /// The id of the same thing about nobody but its address.
+    fn address_id(&self) -> Option<u64> {
+        self.ip.map(|ip| id(&self.rule, &ip.to_string(), &self.subject))
+    }
+
     /// Less is the first to make room.
     fn worth(&self) -> (bool, Severity, u64) {
         (self.acked.is_none(), self.severity(), self.order)
@@ -167,21 +170,22 @@ impl Alerts {
     /// What was told of the address a moment before anybody knew whose it is, is told of the
     /// device: one alert, not two.
     fn adopt(&mut self, new: &Alert) {
-        let (Some(mac), Some(ip)) = (new.mac, new.ip) else { return };
+        let (Some(mac), Some(old)) = (new.mac, new.address_id()) else { return };
         if self.list.iter().any(|known| known.id == new.id) {
             return;
         }
-        let old = id(&new.rule, &ip.to_string(), &new.subject);
         let fits = |known: &&mut Alert| known.id == old && known.mac.is_none();
         let recent = |known: &&mut Alert| known.time.distance(new.time) <= ADOPT_WITHIN;
         if let Some(known) = self.list.iter_mut().find(fits).filter(recent) {
-            (known.id, known.was, known.mac) = (new.id, Some(old), Some(mac));
+            (known.id, known.mac) = (new.id, Some(mac));
         }
     }
 
     /// Somebody has seen it. False when there is no such alert.
     pub(super) fn ack(&mut self, id: u64, note: &str) -> bool {
-        let is = |alert: &&mut Alert| alert.id == id || alert.was == Some(id);
+        // Somebody may have the id in hand that it had while only its address was known.
+        let was = |alert: &Alert| alert.mac.is_some() && alert.address_id() == Some(id);
+        let is = |alert: &&mut Alert| alert.id == id || was(alert);
         let Some(alert) = self.list.iter_mut().find(is) else { return false };
         alert.acked = Some(alert.severity());
         alert.note = printable(note.as_bytes(), NOTE_BYTES_MAX);
@@ -220,7 +224,6 @@ fn alert(finding: &Finding, mac: Option<Mac>, time: Timestamp, order: u64) -> Al
     };
     Alert {
         id: id(&rule, &who, &subject),
-        was: None,
         first: time,
         time,
         count: 1,
