@@ -43,12 +43,18 @@ fn devices_are_listed_sorted_and_filtered() {
     browser.fill(filter, "");
     // The typed filter and the order stay while the data is renewed.
     browser.fill(filter, "t");
-    stage.bus.devices(|devices| devices.push(json!({ "name": "thermostat", "mac": "00:00:5e:00:53:99", "ips": [], "last_seen": 1, "bytes": 1 })));
+    stage.bus.devices(|devices| devices.push(json!({ "name": "thermostat", "name_source": "static", "mac": "da:a1:19:00:53:99", "mac_kind": "random", "ips": [], "last_seen": 1, "bytes": 1 })));
     browser.wait(
         "news came",
         "return document.querySelector('#view').innerText.includes('3 of 4 devices')",
     );
     assert_eq!(names(browser), ["tablet", "tv", "thermostat"]);
     browser.shows("#view .table", "before the clock was set");
+    // A MAC it made up itself, and who gives it its name.
+    browser.shows("#view .table", "random");
+    let named = "return document.querySelectorAll('[title=\"Name from the settings\"]').length";
+    assert_eq!(browser.run(named), json!(1));
+    browser.fill(filter, "random");
+    assert_eq!(names(browser), ["thermostat"]);
     stage.browser.close();
 }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::locals::Locals;
 use super::moment::Moment;
 use super::{ConfigError, Found, positive, score_range};
-use crate::event::{Device, DeviceSource, Mac, MacKind, is_public};
+use crate::event::{Device, DeviceSource, Mac, MacKind, host_name, is_public};
 use crate::finding::Finding;
 use crate::time::Mono;
 
@@ -255,8 +255,9 @@ impl Fresh {
             self.iface.clone_from(&seen.iface);
         }
         let better = |rank| self.name.as_ref().is_none_or(|(by, _)| by.rank() < rank);
-        if let Some(name) = seen.hostname.as_ref().filter(|_| better(seen.source.rank())) {
-            self.name = Some((seen.source, name.clone()));
+        let name = seen.hostname.as_deref().and_then(|name| host_name(name.as_bytes()));
+        if let Some(name) = name.filter(|_| better(seen.source.rank())) {
+            self.name = Some((seen.source, name));
         }
     }
 }
@@ -275,7 +276,7 @@ fn one(fresh: &Fresh, config: &Config) -> Finding {
         }
     };
     let called = fresh.name.as_ref();
-    let called = called.map_or(String::new(), |(_, name)| format!(", calls itself {name}"));
+    let called = called.map_or(String::new(), |(_, name)| format!(", called {name}"));
     let mut finding = Finding {
         rule: RULE.into(),
         subject: fresh.mac.to_string(),
@@ -377,7 +378,7 @@ mod tests {
                 &format!("900 {CAM} 192.168.1.3 cam"),
             ],
             &[&format!(
-                "{CAM} 0.45 a device that was never seen before: at 192.168.1.2, calls itself cam"
+                "{CAM} 0.45 a device that was never seen before: at 192.168.1.2, called cam"
             )],
         );
     }
@@ -418,7 +419,20 @@ mod tests {
                 "701 00:00:5e:00:53:02 192.168.1.2 desk static",
                 "702 00:00:5e:00:53:02 192.168.1.2 b lease",
             ],
-            &["calls itself desk"],
+            &["called desk"],
+        );
+    }
+
+    #[test]
+    fn what_names_nothing_is_no_name() {
+        check(
+            &[
+                "0 00:00:5e:00:53:01 192.168.1.1",
+                "700 00:00:5e:00:53:02 192.168.1.2 localhost",
+                "701 00:00:5e:00:53:02 192.168.1.2 192.168.1.1 static",
+                "702 00:00:5e:00:53:02 192.168.1.2 b.lan ptr",
+            ],
+            &["called b.lan"],
         );
     }
 
