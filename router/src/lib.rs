@@ -20,6 +20,7 @@ pub mod localtime;
 pub mod logging;
 pub mod model;
 pub mod netlink;
+pub mod own_addresses;
 pub mod packet;
 pub mod pipeline;
 pub mod ratelimit;

@@ -121,6 +121,8 @@ pub struct LookUps {
     /// Machines that ask for others, whose log another sensor reads: what they ask names
     /// connections, but is not told of them.
     pub resolvers: Vec<IpAddr>,
+    /// This machine's addresses: what it asks resolvers itself passes nobody by.
+    pub own: Vec<IpAddr>,
 }
 
 /// What `status` says about tier-0: sizes of its memories and what it found, by name.
@@ -466,7 +468,12 @@ impl Pipeline {
                     drop(answer.try_send(self.engine.verdict(&name)));
                 }
                 Some(Request::Reconfigure(new)) => self.engine.reconfigure(&new.0, new.1),
-                Some(Request::LookUps(known)) => self.look_ups = known,
+                Some(Request::LookUps(known)) => {
+                    let may: Vec<IpAddr> =
+                        known.resolvers.iter().chain(&known.own).copied().collect();
+                    self.engine.set_resolvers(&may);
+                    self.look_ups = known;
+                }
                 Some(Request::Devices(config)) => {
                     self.naming.reconfigure(&config);
                     self.known.open(&config.known_path, &mut self.engine);

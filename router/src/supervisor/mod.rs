@@ -322,6 +322,7 @@ fn look_ups(config: &Config) -> pipeline::LookUps {
             || collect.pihole.enabled
             || collect.syslog.enabled,
         resolvers: collect.passive_dns.resolvers.clone(),
+        own: crate::own_addresses::read().into_iter().collect(),
     }
 }
 

@@ -252,6 +252,12 @@ impl Engine {
         self.watched.reconfigure(&config.watched);
     }
 
+    /// Machines that may ask any resolver: those that ask for others, and the one this runs
+    /// on.
+    pub fn set_resolvers(&mut self, resolvers: &[IpAddr]) {
+        self.dns_bypass.set_resolvers(resolvers);
+    }
+
     /// Remembers the addresses of an answer before its event is looked at, for connections
     /// that follow at once.
     pub fn learn(&mut self, time: Timestamp, dns: &crate::event::Dns) {

@@ -28,7 +28,7 @@ pub(super) fn engine_with_lists(config: &blocklist::Config, lists: &[(&str, f64,
 
 /// Feeds an engine; times are seconds since some start.
 pub(super) struct Script {
-    engine: Engine,
+    pub(super) engine: Engine,
     rule: &'static str,
     pub(super) found: Vec<Found>,
 }

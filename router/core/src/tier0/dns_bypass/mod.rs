@@ -8,7 +8,8 @@
 //! - a name: a known resolver's, asked for and not refused.
 //!
 //! The house's resolvers may: those named in `resolvers` may be asked, those named in
-//! `ignore_clients` may ask anybody, and so may whoever is itself asked by others here (a
+//! `ignore_clients` may ask anybody, and so may the machine this runs on, those it was told ask
+//! for others (`Engine::set_resolvers`), and whoever is itself asked by others here (a
 //! Pi-hole is seen answering when its clients cross the router). Connections redirected to a
 //! machine of the house never left. Whether the client asked for the canary name (Mozilla:
 //! `use-application-dns.net`) first is evidence: then it is a browser with its own resolver.
@@ -123,7 +124,9 @@ struct Said {
 pub(super) struct Detector {
     config: Config,
     told: Recent<(IpAddr, u64)>,
-    /// Machines of the house that others ask.
+    /// Machines that may ask anybody, as the program found out; few.
+    known: Vec<IpAddr>,
+    /// Machines of the house that others are seen to ask.
     resolvers: Recent<IpAddr>,
     /// Clients that asked for the canary.
     canary: Recent<IpAddr>,
@@ -136,6 +139,7 @@ impl Detector {
         Self {
             config: config.clone(),
             told: Recent::new(TOLD_MAX, Duration::from_secs(config.repeat_seconds)),
+            known: Vec::new(),
             resolvers: Recent::new(MARKS_MAX, RESOLVER_KEEP),
             canary: Recent::new(MARKS_MAX, RESOLVER_KEEP),
             said: Clients::new(),
@@ -146,6 +150,11 @@ impl Detector {
     pub(super) fn reconfigure(&mut self, config: &Config) {
         self.config = config.clone();
         self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
+    }
+
+    /// Machines that ask for others, or are this one.
+    pub(super) fn set_resolvers(&mut self, known: &[IpAddr]) {
+        self.known = known.iter().take(MARKS_MAX).copied().collect();
     }
 
     pub(super) fn on_flow(
@@ -242,7 +251,9 @@ impl Detector {
     }
 
     fn may(&self, client: IpAddr, at: Moment) -> bool {
-        within(&self.config.ignore_clients, client) || self.resolvers.contains(&client, at.steady)
+        within(&self.config.ignore_clients, client)
+            || self.known.contains(&client)
+            || self.resolvers.contains(&client, at.steady)
     }
 
     /// Whether it is time to say this.
@@ -359,6 +370,16 @@ mod tests {
         s.said(&[]);
         s.dns(4, dns(CLIENT, "a.doh.shop.example", &["203.0.113.1"]));
         s.said(&["a.doh.shop.example"]);
+    }
+
+    #[test]
+    fn this_machine_and_those_told_of_may_ask() {
+        let mut s = script();
+        s.engine.set_resolvers(&["192.168.1.53".parse().unwrap()]);
+        s.flow(0, Flow { proto: 17, ..flow("192.168.1.53", "203.0.113.53:53") });
+        s.said(&[]);
+        s.flow(1, Flow { proto: 17, ..flow(CLIENT, "203.0.113.53:53") });
+        s.said(&["203.0.113.53:53/udp"]);
     }
 
     #[test]

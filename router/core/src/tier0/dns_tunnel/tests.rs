@@ -156,6 +156,16 @@ fn short_names() {
     }
 }
 
+/// Of types only tools ask for a few will do.
+#[test]
+fn short_names_of_odd_types() {
+    for qtype in [NULL, KEY, CNAME] {
+        let make = |r: &mut Random, _| (qtype, format!("pa{}.evil.example", r.text(BASE32, 6)));
+        assert_eq!(ask(60, 200, 1, make).len(), 1, "{qtype}");
+        assert_eq!(ask(600, 15_000, 1, make).len(), 1, "{qtype}, slowly");
+    }
+}
+
 /// A long name every half hour is 27 kB a day.
 #[test]
 fn a_trickle() {

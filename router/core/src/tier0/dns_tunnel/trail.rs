@@ -45,6 +45,8 @@ const FINGERPRINT_MAX: f32 = 20.0;
 const TRICKLE_BITS: f32 = 150.0;
 /// From here on a short name counts among many different ones.
 const SHORT_BITS: f32 = 10.0;
+/// An odd one counts as so many: nobody asks for thirty in a quarter of an hour.
+const SHORT_ODD: f32 = 8.0;
 
 /// What a new name adds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -52,8 +54,8 @@ pub(super) struct Weight {
     pub(super) bits: f32,
     pub(super) fast: f32,
     pub(super) slow: f32,
-    /// Counts among many different names.
-    pub(super) short: bool,
+    /// How much it counts among many different names.
+    pub(super) short: f32,
     pub(super) odd: bool,
 }
 
@@ -69,7 +71,11 @@ impl Weight {
             bits: info.bits,
             fast,
             slow: if plain && info.bits >= TRICKLE_BITS { weight } else { 0.0 },
-            short: plain && info.fresh >= SHORT_BITS,
+            short: match plain && info.fresh >= SHORT_BITS {
+                true if oddness >= ODD => SHORT_ODD,
+                true => 1.0,
+                false => 0.0,
+            },
             odd: oddness >= ODD,
         }
     }
@@ -148,7 +154,7 @@ impl Trail {
         self.slow += weight.slow;
         self.names += 1.0;
         self.bits += weight.bits;
-        self.short += f32::from(u8::from(weight.short));
+        self.short += weight.short;
         self.odd += f32::from(u8::from(weight.odd));
         if weight.slow > 0.0 {
             self.names_slow += 1.0;
