@@ -44,7 +44,7 @@ pub struct Config {
     pub ubus: ubus::Config,
     /// The detectors next to the collectors.
     pub tier0: Tier0Config,
-    /// Dropping DNS questions for listed names.
+    /// Stopping what a list speaks against.
     pub enforce: enforce::Config,
     /// Names of devices.
     pub devices: naming::Config,
@@ -185,7 +185,9 @@ impl Config {
         self.forward.validate().map_err(under("forward"))?;
         self.ubus.validate().map_err(under("ubus"))?;
         self.tier0.validate().map_err(|e| problem_at(format!("tier0.{}", e.key), e.problem))?;
-        self.enforce.validate().map_err(under("enforce"))?;
+        self.enforce
+            .validate()
+            .map_err(|(key, problem)| problem_at(format!("enforce.{key}"), problem))?;
         self.devices.validate().map_err(under("devices"))?;
         self.hub_lists.validate().map_err(under("hub_lists"))?;
         self.collect.conntrack.validate().map_err(under("collect.conntrack"))?;

@@ -1,87 +1,143 @@
-//! One held packet -> whether it may go on.
+//! One held packet -> what it is about, and what the lists say of that.
 //!
-//! In: the first bytes of an IP packet and the block lists. Out: a [`Judgement`]. Pure, no
-//! allocation beyond the name. Runs on the queue's thread. Budget: 5 us.
+//! In: the first bytes of an IP packet, and the lists. Out: a [`Judgement`]. Pure, no
+//! allocation but for what is listed. Runs on the queue's thread. Budget: 5 us.
 //!
-//! Invariant: only a DNS question for a listed name, read to its end, is ever stopped;
-//! everything unclear goes on.
+//! Invariant: only a DNS question for a listed name, read to its end, or a packet to a
+//! listed address is ever said to be listed; everything unclear goes on.
 
 use agentmon_core::Name;
 use agentmon_core::dns_wire;
-use agentmon_core::event::{Body, Dns, DnsStatus, Endpoint, Event};
-use agentmon_core::tier0::blocklist::Blocklist;
-use agentmon_core::time::Timestamp;
+use agentmon_core::event::Endpoint;
+use agentmon_core::service::{has_ports, proto};
 
-use crate::packet::{self, Transport};
+use super::gate::InForce;
+use crate::packet::{self, Packet, Transport};
 
-const PORT: u16 = 53;
-/// What records of stopped questions say of their origin.
-pub const SOURCE: &str = "enforce";
+const DNS: u16 = 53;
+/// DNS over TLS and over QUIC (RFC 7858, RFC 9250).
+const DNS_OVER_TLS: u16 = 853;
 
-/// What becomes of a packet.
+/// What is known about a packet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Judgement {
-    /// It goes on.
+    /// Nothing speaks against it.
     Pass,
-    /// It goes on because it could not be read.
-    Unreadable,
-    /// It is dropped.
-    Stop(Stopped),
+    /// It could not be judged.
+    Unjudged(Unjudged),
+    /// It is about something listed.
+    Listed(Box<Listed>),
 }
 
-/// A question that is not put.
+/// Why a packet went on without having been judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unjudged {
+    /// It could not be read.
+    Unreadable,
+    /// It begins a connection for DNS over TCP: the questions come in later packets.
+    OverTcp,
+    /// It begins DNS over TLS or QUIC: nobody can read the questions.
+    Encrypted,
+    /// It came from somebody who is none of our clients.
+    Stranger,
+}
+
+impl Unjudged {
+    /// All, for the counters.
+    pub const ALL: [Self; 4] = [Self::Unreadable, Self::OverTcp, Self::Encrypted, Self::Stranger];
+
+    /// The word of the counters.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::OverTcp => "dns_over_tcp",
+            Self::Encrypted => "dns_encrypted",
+            Self::Stranger => "strangers",
+        }
+    }
+}
+
+/// A packet that a list speaks against.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stopped {
-    /// Who asks.
+pub struct Listed {
+    /// Who sent it.
     pub client: Endpoint,
-    /// For what.
-    pub name: Name,
-    /// For which records.
-    pub qtype: u16,
+    /// Where it was going.
+    pub to: Endpoint,
+    /// IP protocol number.
+    pub proto: u8,
+    /// IP bytes.
+    pub bytes: u32,
+    /// The question, where that is what is listed; else the address is.
+    pub question: Option<Question>,
     /// The list that has it.
     pub list: String,
+    /// What stands there.
+    pub entry: String,
 }
 
-/// Judges a packet: stopped is a question whose name, or a parent of it, stands on a list
-/// with a score of at least `score_min`.
+/// A DNS question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Whose records.
+    pub name: Name,
+    /// Which.
+    pub qtype: u16,
+}
+
+/// Judges a packet by its question, and with `by_place` by its address as well.
 #[must_use]
-pub fn judge(bytes: &[u8], lists: &Blocklist, score_min: f64) -> Judgement {
-    let Ok(packet) = packet::parse(bytes) else { return Judgement::Unreadable };
-    let Transport::Udp { data } = packet.transport else { return Judgement::Unreadable };
-    if packet.dst.port != PORT {
-        return Judgement::Pass;
-    }
-    let Ok(message) = dns_wire::decode(data) else { return Judgement::Unreadable };
-    if message.response {
-        return Judgement::Pass;
-    }
-    let Some(question) = message.question else { return Judgement::Unreadable };
-    let list = match lists.lookup(&question.name) {
-        Some(hit) if hit.score >= score_min => hit.list.to_owned(),
-        _ => return Judgement::Pass,
+pub fn judge(bytes: &[u8], lists: &InForce, by_place: bool) -> Judgement {
+    let Ok(packet) = packet::parse(bytes) else {
+        return Judgement::Unjudged(Unjudged::Unreadable);
     };
-    let (name, qtype) = (question.name, question.qtype);
-    Judgement::Stop(Stopped { client: packet.src, name, qtype, list })
+    if !lists.is_client(packet.src.ip) {
+        return Judgement::Unjudged(Unjudged::Stranger);
+    }
+    let named = match question(&packet) {
+        Ok(question) => question.and_then(|question| by_name(&packet, question, lists)),
+        // Its address may be listed all the same.
+        Err(why) => Some(Judgement::Unjudged(why)).filter(|_| !by_place),
+    };
+    let placed = || if by_place { by_address(&packet, lists) } else { None };
+    named.or_else(placed).unwrap_or(Judgement::Pass)
 }
 
-impl Stopped {
-    /// The record of it: a question that was blocked, by agentmon.
-    #[must_use]
-    pub fn event(self, time: Timestamp) -> Event {
-        let dns = Dns {
-            client: self.client.ip,
-            mac: None,
-            name: self.name,
-            qtype: self.qtype,
-            status: DnsStatus::Blocked,
-            rcode: None,
-            answers: Vec::new(),
-            ttl: None,
-            upstream: None,
-            latency_us: None,
-            blocked_by: Some(format!("agentmon: {}", self.list)),
-            source: SOURCE.to_owned(),
-        };
-        Event { time, body: Body::Dns(dns) }
+/// The question a packet puts, if it puts one.
+fn question(packet: &Packet<'_>) -> Result<Option<Question>, Unjudged> {
+    match (packet.transport, packet.dst.port, packet.proto) {
+        (Transport::Udp { data }, DNS, _) => {
+            let message = dns_wire::decode(data).map_err(|_| Unjudged::Unreadable)?;
+            if message.response {
+                return Ok(None);
+            }
+            let question = message.question.ok_or(Unjudged::Unreadable)?;
+            Ok(Some(Question { name: question.name, qtype: question.qtype }))
+        }
+        (_, DNS, proto::TCP) => Err(Unjudged::OverTcp),
+        (_, DNS_OVER_TLS, proto::TCP | proto::UDP) => Err(Unjudged::Encrypted),
+        // A datagram cut before its payload, or a later fragment: no port is known.
+        (Transport::Other, 0 | DNS, proto::UDP) => Err(Unjudged::Unreadable),
+        _ => Ok(None),
     }
+}
+
+fn by_name(packet: &Packet<'_>, question: Question, lists: &InForce) -> Option<Judgement> {
+    let hit = lists.name(&question.name)?;
+    Some(listed(packet, Some(question), hit))
+}
+
+fn by_address(packet: &Packet<'_>, lists: &InForce) -> Option<Judgement> {
+    let port = has_ports(packet.proto).then_some(packet.dst.port);
+    Some(listed(packet, None, lists.address(packet.dst.ip, port)?))
+}
+
+fn listed(
+    packet: &Packet<'_>,
+    question: Option<Question>,
+    (list, entry): (String, String),
+) -> Judgement {
+    let (client, to, proto, bytes) = (packet.src, packet.dst, packet.proto, packet.length);
+    Judgement::Listed(Box::new(Listed { client, to, proto, bytes, question, list, entry }))
 }

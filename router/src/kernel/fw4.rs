@@ -13,13 +13,14 @@
 //! firewall. Hence the invariants: every part is tried with `nft -c` before it is written,
 //! the file as a whole once more, under the name it has until it is renamed; a part the
 //! kernel does not take is left out and told; the text can be applied when the firewall has
-//! none of what it names. No rule of ours decides over a packet, but for the one that hands
-//! DNS questions to a queue where that is asked for; it lets all pass that nobody reads.
+//! none of what it names. No rule of ours decides over a packet, but for those of [`hold`]
+//! where they are asked for.
 
 use std::fs;
 use std::path::Path;
 
 use super::Check;
+use super::hold::{self, By, Hold};
 use super::probe::Groups;
 use super::rules;
 use super::setup::nft;
@@ -35,7 +36,7 @@ const FW4: &str = "inet fw4";
 const CHAIN: &str = "handle_reject";
 
 /// The rules that are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
     /// The NFLOG groups.
     pub groups: Groups,
@@ -43,12 +44,12 @@ pub struct Wish {
     pub table: bool,
     /// Copies of what fw4 rejects, at most so many in a second.
     pub rejects: Option<u64>,
-    /// The queue that DNS questions are handed to.
-    pub hold: Option<u16>,
+    /// What is handed to a queue.
+    pub hold: Option<Hold>,
 }
 
-/// The part that holds DNS questions.
-const HOLD: &str = "rules that hold DNS questions";
+/// The part that holds packets.
+const HOLD: &str = "rules that hold packets";
 /// The part of the table `inet agentmon`.
 const COPIES: &str = "rules for DNS copies";
 
@@ -63,7 +64,7 @@ struct Part {
     in_fw4: bool,
 }
 
-fn parts(wish: Wish) -> Vec<Part> {
+fn parts(wish: &Wish) -> Vec<Part> {
     let table = wish.table.then(|| Part {
         what: COPIES,
         text: rules::table(wish.groups),
@@ -76,9 +77,9 @@ fn parts(wish: Wish) -> Vec<Part> {
         kmod: "kmod-nfnetlink-log",
         in_fw4: true,
     });
-    let hold = wish.hold.map(|queue| Part {
+    let hold = wish.hold.as_ref().map(|hold| Part {
         what: HOLD,
-        text: rules::hold(queue),
+        text: hold::table(hold),
         kmod: "kmod-nft-queue",
         in_fw4: false,
     });
@@ -98,8 +99,22 @@ fn rejects(group: u16, rate: u64) -> String {
 
 /// Puts the rules in force, and into the drop-in; what is not wanted any more goes.
 #[must_use]
-pub fn apply(wish: Wish, dir: &Path) -> Vec<Check> {
-    apply_parts(parts(wish), dir)
+pub fn apply(wish: &Wish, dir: &Path) -> Vec<Check> {
+    let mut checks = apply_parts(parts(wish), dir);
+    if let Some(hold) = &wish.hold {
+        hold_otherwise(hold, &mut checks);
+    }
+    checks
+}
+
+/// Where nftables has no `queue`, iptables may have.
+fn hold_otherwise(hold: &Hold, checks: &mut [Check]) {
+    let Some(check) = checks.iter_mut().find(|check| check.what == HOLD && !check.ok) else {
+        return;
+    };
+    if let Ok(By::Iptables) = hold::install(hold) {
+        *check = Check::good(HOLD, "in force by iptables: this nftables has no queue");
+    }
 }
 
 fn apply_parts(parts: Vec<Part>, dir: &Path) -> Vec<Check> {
@@ -114,6 +129,9 @@ fn apply_parts(parts: Vec<Part>, dir: &Path) -> Vec<Check> {
         if !parts.iter().any(|part| part.what == what) {
             now += &end;
         }
+    }
+    if !parts.iter().any(|part| part.what == HOLD) {
+        hold::remove();
     }
     for part in parts {
         if let Err(error) = nft(&["-c", "-f", "-"], Some(&part.text)) {
@@ -210,6 +228,7 @@ pub fn remove(dir: &Path) -> anyhow::Result<()> {
         // Without nft there are no rules of ours.
         return Ok(file?);
     };
+    hold::remove();
     let fw4 = tables.lines().any(|line| line.trim() == format!("table {FW4}"));
     let gone = rules::no_table() + &rules::no_hold() + &forget_rejects(fw4);
     nft(&["-f", "-"], Some(&gone))?;
@@ -224,7 +243,7 @@ mod tests {
     fn no_part_decides_over_a_packet() {
         let groups = Groups { firewall: 5, dns: 6 };
         let wish = Wish { groups, table: true, rejects: Some(7), hold: None };
-        let all = parts(wish);
+        let all = parts(&wish);
         assert_eq!(all.len(), 2);
         let text = &all[1].text;
         assert!(text.contains("limit rate 7/second") && text.contains("group 5"), "{text}");

@@ -8,6 +8,7 @@
 //! table decides over no packet, and removing it leaves no trace.
 
 pub mod fw4;
+pub mod hold;
 pub mod probe;
 pub mod rules;
 pub mod setup;

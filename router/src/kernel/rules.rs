@@ -54,31 +54,9 @@ pub fn no_table() -> String {
     format!("table {TABLE}\ndelete table {TABLE}\n")
 }
 
-/// Family and name of the table that hands DNS questions to a queue.
+/// Family and name of the table that hands packets to a queue, for `enforce`; see
+/// [`hold`](super::hold). Apart from the other, so that a kernel without `queue` has the rest.
 pub const HOLD_TABLE: &str = "inet agentmon_hold";
-
-/// The table that hands DNS questions to the queue, for `enforce`: apart from the other, so
-/// that a kernel without `queue` has the rest. Questions pass while nobody reads the queue
-/// (`bypass`). They are taken before the copies are made: one that is dropped is told by who
-/// dropped it.
-#[must_use]
-pub fn hold(queue: u16) -> String {
-    let chain = |hook: &str, first: &str| {
-        format!(
-            "  chain {hook} {{\n    type filter hook {hook} priority -6; policy accept;\n\
-             {first}    udp dport 53 queue flags bypass to {queue}\n  }}\n"
-        )
-    };
-    format!(
-        "# agentmon: holds DNS questions in queue {queue} until agentmon lets them go on or\n\
-         # drops them. Remove with: nft delete table {HOLD_TABLE}\n\
-         table {HOLD_TABLE}\n\
-         delete table {HOLD_TABLE}\n\
-         table {HOLD_TABLE} {{\n{}{}}}\n",
-        chain("input", "    iifname \"lo\" return\n"),
-        chain("forward", ""),
-    )
-}
 
 /// The end of that table.
 #[must_use]

@@ -15,8 +15,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 
 use super::Check;
+use super::hold;
 use super::probe::Groups;
-use super::rules::{TABLE, hold, no_hold, no_table, table};
+use super::rules::{TABLE, no_table, table};
 use crate::collect::conntrack::timeouts::{SYSCTL_FOLDER, read_number};
 
 /// What agentmon wants, by sysctl; absent ones are not for this kernel.
@@ -71,18 +72,6 @@ pub fn install(groups: Groups) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs the table that hands DNS questions to the queue, or brings it up to date.
-///
-/// # Errors
-/// As [`install`]; a kernel without `queue` in nftables does not accept it.
-pub fn install_hold(queue: u16) -> anyhow::Result<()> {
-    let text = hold(queue);
-    nft(&["-c", "-f", "-"], Some(&text))
-        .context("checking the table that holds DNS questions (kmod-nft-queue missing?)")?;
-    nft(&["-f", "-"], Some(&text)).context("installing the table that holds DNS questions")?;
-    Ok(())
-}
-
 /// Whether the table is there.
 ///
 /// # Errors
@@ -97,7 +86,8 @@ pub fn is_installed() -> anyhow::Result<bool> {
 /// # Errors
 /// When `nft` is missing or may not.
 pub fn remove() -> anyhow::Result<()> {
-    nft(&["-f", "-"], Some(&(no_table() + &no_hold()))).context("removing agentmon's table")?;
+    hold::remove();
+    nft(&["-f", "-"], Some(&no_table())).context("removing agentmon's table")?;
     Ok(())
 }
 

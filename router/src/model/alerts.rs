@@ -97,6 +97,7 @@ impl Alert {
             }
             "dga" => "Name that looks generated",
             "direct-ip" => "Connection without a name",
+            "enforced" => "Listed, and held",
             "firewall" => "Stopped by the firewall",
             "log-late" => "A log comes late",
             "log-silent" => "A log fell silent",

@@ -66,7 +66,7 @@ pub(super) struct Running {
 /// up in it. `gate` holds the lists that are enforced.
 pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Wanted> {
     let (flows, names, devices) = (who.clone(), who.clone(), who.clone());
-    let (askers, gate, hold) = (who.clone(), gate.clone(), &config.enforce);
+    let (gate, hold) = (gate.clone(), &config.enforce);
     let config = &config.collect;
     let logs = config
         .dnsmasq_log
@@ -80,9 +80,7 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
         one("passive-dns", &config.passive_dns, config.passive_dns.enabled, move |c| {
             passive_dns::Source::with_neighbours(c, names.clone())
         }),
-        one("enforce", hold, hold.enabled, move |c| {
-            enforce::Source::new(c, gate.clone(), askers.clone())
-        }),
+        one("enforce", hold, hold.enabled, move |c| enforce::Source::new(c, gate.clone())),
         one("adguard", &config.adguard, config.adguard.enabled, adguard::Source::new),
         one("syslog", &config.syslog, config.syslog.enabled, syslog::Source::new),
         one("pihole", &config.pihole, config.pihole.enabled, pihole::Source::new),

@@ -159,8 +159,12 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
     let hub = config.hub_lists.enabled.then(|| lists::hub::kept(&config.state_dir)).flatten();
     let sets = Sets { files: at_start.lists, hub: hub.unwrap_or_default() };
     let lists = sets.all(&config);
-    let gate = Gate::default();
-    gate.set(lists.clone());
+    let neighbours = Neighbours::default();
+    let gate = Gate::new(neighbours.clone());
+    gate.set(lists.clone(), &config.tier0);
+    if let Err(error) = gate.load(&config.state_dir, clock.wall()) {
+        tracing::error!("exceptions of enforce cannot be read, none is in force: {error:#}");
+    }
     let counters = Counters::default();
     restore(&config.ring);
     let ring = Arc::new(Ring::open_or_wait(&config.ring, &counters, Arc::clone(&clock))?);
@@ -179,7 +183,7 @@ pub fn start_with(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Route
         config: Mutex::new(config.clone()),
         in_force: Mutex::new(Arc::new(config.clone())),
         collectors: Arc::default(),
-        neighbours: Neighbours::default(),
+        neighbours,
         gate,
         snapshots,
         state_dir: config.state_dir.clone(),
@@ -556,7 +560,7 @@ impl Core {
     /// Whoever holds the sets says what is in force.
     fn put_in_force(&self, sets: &Sets, config: &Config) {
         let lists = sets.all(config);
-        self.gate.set(lists.clone());
+        self.gate.set(lists.clone(), &config.tier0);
         self.pipeline.reconfigure(config.tier0.clone(), lists);
     }
 

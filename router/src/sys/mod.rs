@@ -9,6 +9,7 @@
 mod batch;
 mod interrupt;
 mod map;
+mod raw;
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use batch::Batch;
 pub use interrupt::{allow_interrupts, interrupt};
 pub use map::Map;
+pub use raw::{RawSender, set_mark};
 
 /// Sets the receive buffer past `net.core.rmem_max` (needs `CAP_NET_ADMIN`), or as far as
 /// that limit allows, and returns the size the kernel now accounts with (twice the wish,

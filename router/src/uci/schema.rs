@@ -87,6 +87,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("main", "log_rejects", Form::Flag, ""),
     setting("main", "log_rejects_rate", Form::Count, ""),
     setting("main", "enforce", Form::Flag, "enforce.enabled"),
+    setting("main", "enforce_dry_run", Form::Flag, "enforce.dry_run"),
+    setting("main", "enforce_block", Form::Text, "enforce.block"),
+    setting("main", "enforce_addresses", Form::Flag, "enforce.addresses"),
+    setting("main", "enforce_interface", Form::Texts, "enforce.interfaces"),
     setting("main", "local_network", Form::Nets, "tier0.local"),
     setting("ring", "path", Form::Path, "ring.path"),
     setting("ring", "size", Form::Bytes, "ring.bytes_max"),
@@ -178,6 +182,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(LIST, "enabled", Form::Flag, ""),
     setting(LIST, "path", Form::Path, ""),
     setting(LIST, "score", Form::Fraction, ""),
+    setting(LIST, "block", Form::Flag, ""),
     setting(LIST, "domain", Form::Texts, ""),
 ];
 

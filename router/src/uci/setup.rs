@@ -10,6 +10,7 @@ use std::path::Path;
 use super::place::replace;
 use super::settings::Settings;
 use crate::collect::conntrack::timeouts::{SYSCTL_FOLDER, read_number};
+use crate::kernel::hold::Hold;
 use crate::kernel::{Check, fw4, setup};
 
 /// The note, below the state directory.
@@ -26,9 +27,9 @@ pub fn run(settings: &Settings, state: &Path, dropins: &Path) -> (Vec<Check>, an
         table: service.nft_table,
         rejects: (service.log_rejects && collect.firewall.enabled)
             .then_some(service.log_rejects_rate),
-        hold: settings.config.enforce.enabled.then_some(settings.config.enforce.queue),
+        hold: Hold::of(&settings.config),
     };
-    let mut checks = fw4::apply(wish, dropins);
+    let mut checks = fw4::apply(&wish, dropins);
     checks.extend(setup::events());
     checks.extend(accounting(Path::new(SYSCTL_FOLDER)));
     let note = serde_json::to_vec(&checks).map_err(anyhow::Error::from);

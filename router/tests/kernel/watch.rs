@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use agentmon_core::Event;
 use agentmon_core::event::{Body, Device, Dns, Firewall, Flow, FlowPhase, Gap};
+use agentmon_core::finding::Finding;
 use agentmon_core::time::SystemClock;
 use agentmon_router::collect::{Collector, Context, Delivery, Outbox, State, Stop};
 use agentmon_router::counters::Counters;
@@ -79,6 +80,9 @@ impl Watch {
     }
     pub(crate) fn devices(&self) -> Vec<Device> {
         self.all(|body| if let Body::Device(d) = body { Some(d.clone()) } else { None })
+    }
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        self.all(|body| if let Body::Finding(f) = body { Some(f.clone()) } else { None })
     }
     pub(crate) fn gaps(&self) -> Vec<Gap> {
         self.all(|body| if let Body::Gap(gap) = body { Some(gap.clone()) } else { None })

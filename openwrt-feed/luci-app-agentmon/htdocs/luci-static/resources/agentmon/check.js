@@ -12,6 +12,7 @@ const DURATION = /^([0-9]{1,12}) *([smhd]?)$/;
 const BYTES = { '': 1, k: 1024, m: 1024 * 1024, g: 1024 * 1024 * 1024 };
 const SIZE = /^([0-9]{1,15}) *([kmg]?)(i?b)?$/;
 
+const IFACE = /^[A-Za-z0-9._@-]{1,15}$/;
 const DOMAIN = /^(?=.{1,253}\.?$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?$/i;
 const SERVICE = /^([0-9]{1,5})\/(tcp|udp)$/;
 /* An address and a port; IPv6 in brackets. */
@@ -140,6 +141,10 @@ return baseclass.extend({
 
 	named() {
 		return validator(isNamed, _('a MAC or an address, = and a name, like 192.168.1.9=camera'));
+	},
+
+	iface() {
+		return validator((value) => IFACE.test(value), _('the name of an interface, like br-lan'));
 	},
 
 	domain() {

@@ -103,7 +103,15 @@ return baseclass.extend({
 		flag(s, 'log_rejects', _('See rejected packets'), _('Copies of what the firewall rejects, for the collector of stopped packets.'), '1');
 		value(s, 'log_rejects_rate', _('Copies a second'), _('At most so many copies of rejected packets in a second.'), '100', check.whole(1, 100000));
 		flag(s, 'enforce', _('Stop listed names'),
-			_('Drops DNS questions for names on a list with a score of at least 0.6. Needs kmod-nft-queue. DNS goes on when agentmon stops or hangs.'), '0');
+			_('Holds DNS questions and the first packets of connections, and judges them by the lists that may block. Needs kmod-nft-queue. The network goes on when agentmon stops or hangs.'), '0');
+		flag(s, 'enforce_dry_run', _('Dry run'), _('Stops nothing, and tells what would have been stopped.'), '1');
+		flag(s, 'enforce_addresses', _('Stop listed addresses'), _('Also the first packets to listed addresses, not only questions for listed names.'), '1');
+		values(s, 'enforce_interface', _('Hold packets from'), _('Interfaces whose packets are held, such as br-lan. None: all.'), check.iface());
+
+		const block = s.option(form.ListValue, 'enforce_block', _('How to stop'), _('Whether the device gets an answer: no such name, connection refused.'));
+		block.default = 'nxdomain';
+		block.value('nxdomain', _('with an answer'));
+		block.value('drop', _('in silence'));
 		values(s, 'local_network', _('Own networks'), _('Networks of the house besides the private ranges, such as a public prefix.'), 'or(ipaddr, cidr)');
 
 		const level = s.option(form.ListValue, 'log_level', _('Log level'), _('Least severe messages that are written to the system log.'));
@@ -270,6 +278,7 @@ return baseclass.extend({
 		const enabled = flag(s, 'enabled', _('Switched on'), '', '1');
 		const path = value(s, 'path', _('File'), '', '/etc/agentmon/lists/example.txt', check.path());
 		value(s, 'score', _('How grave'), _('0 to 1: from 0.2 low, 0.4 medium, 0.6 high, above 0.8 critical.'), '0.8', check.share());
+		flag(s, 'block', _('May be enforced'), _('Whether what is listed here is stopped where that is switched on.'), '0');
 		const names = values(s, 'domain', _('Names'), _('Names on the list, in place of a file.'), check.domain());
 		either(enabled, path, names);
 	}
