@@ -52,7 +52,8 @@ impl Severity {
 /// A detector's opinion: pure function of events, so the same on router and hub.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Which detector: `blocklist`, `dga`, `direct-ip`, `firewall`. Lower case, dashes.
+    /// Which detector, as in [`RULES`](crate::tier0::rules::RULES): `dga`, `direct-ip`. Lower
+    /// case, dashes.
     pub rule: String,
     /// What it is about, in the rule's own terms: a domain, `address:port/proto`. With
     /// `rule` and the client it is the dedup key of the alert.

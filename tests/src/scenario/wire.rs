@@ -37,11 +37,11 @@ pub(super) fn dns_tunnel_reputation(s: &mut Script) {
     }
 }
 
-/// A program makes names of words, none of which anybody registered.
+/// A program tries two hosts each of domains made of words, none of which anybody registered.
 pub(super) fn nxdomain_burst(s: &mut Script) {
     household(s, 600.0);
-    for n in 0..80u32 {
-        let name = format!("{}.example", words(n));
+    for n in 0..72u32 {
+        let name = format!("host{}.{}.example", n % 2, words(n / 2));
         s.asks(200.0 + f64::from(n), LAPTOP, &name, None);
     }
 }

@@ -278,7 +278,7 @@ impl Engine {
                 self.dns_bypass.on_dns(at, dns, found);
                 self.dns_rebinding.on_dns(at, dns, &question, found);
                 self.dns_tunnel.on_dns(at, dns, &question, found);
-                let told = self.dga.told_burst(question.device, at.steady);
+                let told = self.dga.told_missing(question.device, at.steady);
                 self.nxdomain_burst.on_dns(at, dns, &question, told, found);
                 self.query_rate.on_dns(at, dns, &question, found);
                 self.watched.on_dns(at, dns, self.blocklist.lists(), found);

@@ -3,7 +3,7 @@
 //! In: DNS exchanges and how they ended. Out, per client and once per `repeat_seconds`:
 //! - `burst`: many missing names in many domains: a generator of names, whatever they look
 //!   like, or a program that lost its servers; graver when most look generated. Not beside
-//!   a burst of rule `dga`, which says it better;
+//!   what rule `dga` says of missing names: it needs more domains, and says more;
 //! - `below DOMAIN`: many missing names below few domains: somebody guesses host names
 //!   (ATT&CK T1590.002), or floods a domain's servers through ours.
 //!
@@ -166,7 +166,7 @@ impl Detector {
         at: Moment,
         dns: &Dns,
         question: &Question<'_>,
-        told_as_generated: bool,
+        told_already: bool,
         found: &mut Vec<Found>,
     ) {
         if !self.config.enabled || dns.rcode != Some(NXDOMAIN) || is_usual(dns, question) {
@@ -180,7 +180,7 @@ impl Detector {
         let counts = client.counts();
         let many_domains = counts.domains * 2 >= config.names;
         if counts.names >= config.names && many_domains {
-            if !told_as_generated && self.told.first((question.device, 0), at.steady) {
+            if !told_already && self.told.first((question.device, 0), at.steady) {
                 let finding = burst(config, dns, counts);
                 found.push(Found { time: at.time, finding });
             }
@@ -280,8 +280,10 @@ mod tests {
 
     #[test]
     fn words_that_nobody_registered() {
-        check(60, |i| format!("{}.example", word(i)), &["burst"]);
-        check(40, |i| format!("{}.example", word(i)), &[]);
+        check(60, |i| format!("n{}.{}.example", i, word(i % 30)), &["burst"]);
+        check(40, |i| format!("n{}.{}.example", i, word(i % 30)), &[]);
+        // Rule dga tells of forty domains.
+        check(60, |i| format!("{}.example", word(i)), &[]);
     }
 
     #[test]

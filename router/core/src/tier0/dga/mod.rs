@@ -382,9 +382,10 @@ impl Detector {
         found.push(Found { time: at.time, finding: single(&self.config, dns, score, weighed) });
     }
 
-    /// Whether a device's burst was told: it says more than that many names are missing.
-    pub(super) fn told_burst(&self, device: IpAddr, now: Mono) -> bool {
+    /// Whether it was told that many of a device's names are missing.
+    pub(super) fn told_missing(&self, device: IpAddr, now: Mono) -> bool {
         self.told.contains(&(device, Said::Burst), now)
+            || self.told.contains(&(device, Said::UnknownNames), now)
     }
 
     /// What it would say of a single question, whoever asks and whatever was said before.
