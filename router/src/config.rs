@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
 use crate::collect::{
-    adguard, conntrack, dnsmasq_log, firewall, leases, neighbours, passive_dns, pihole, replay,
-    syslog,
+    adguard, conntrack, dnsmasq_log, firewall, leases, neighbours, passive_dns, pihole, pihole_ftl,
+    replay, syslog,
 };
 use crate::pipeline::naming;
 use crate::{enforce, forward, lists, logging, ring, status, ubus};
@@ -90,6 +90,8 @@ pub struct CollectConfig {
     pub syslog: syslog::Config,
     /// The log of a Pi-hole (v6) elsewhere, by its web interface.
     pub pihole: pihole::Config,
+    /// The long-term database of a Pi-hole on this machine.
+    pub pihole_ftl: pihole_ftl::Config,
     /// DHCP leases.
     pub leases: leases::Config,
     /// The kernel's neighbour table.
@@ -206,6 +208,7 @@ impl Config {
         self.collect.adguard.validate().map_err(under("collect.adguard"))?;
         self.collect.syslog.validate().map_err(under("collect.syslog"))?;
         self.collect.pihole.validate().map_err(under("collect.pihole"))?;
+        self.collect.pihole_ftl.validate().map_err(under("collect.pihole_ftl"))?;
         self.collect.leases.validate().map_err(under("collect.leases"))?;
         self.collect.replay.validate().map_err(under("collect.replay"))?;
         Ok(())

@@ -54,8 +54,7 @@ fn databases(
         let mut send = |batch: Batch| store(hub, sensor, batch);
         let progress = |id: i64| bar.set_position(u64::try_from(id).unwrap_or(0));
         let lists = (lists, fingerprint.as_str());
-        let summary = database
-            .import(now, &config, lists, &progress, &mut send)
+        let summary = ftl::pihole_ftl(&database, now, &config, lists, &progress, &mut send)
             .with_context(|| format!("importing {}", file.display()));
         bar.finish_and_clear();
         context.say(&told_of_database(file, &summary?));
@@ -108,7 +107,7 @@ impl Job<'_> {
 }
 
 /// Sends one batch; the hub says how many of its events it did not have yet.
-fn store(hub: &mut dyn Backend, sensor: &str, mut batch: Batch) -> anyhow::Result<u64> {
+pub(super) fn store(hub: &mut dyn Backend, sensor: &str, mut batch: Batch) -> anyhow::Result<u64> {
     // Its distance to the hub's clock is what event times are corrected by.
     batch.sent = SystemClock.wall();
     let encoded = wire::encode_batch(&batch).context("encoding a batch")?;
@@ -118,7 +117,7 @@ fn store(hub: &mut dyn Backend, sensor: &str, mut batch: Batch) -> anyhow::Resul
 
 /// The detectors' configuration with the given lists, the lists, and what tells them from
 /// others.
-fn lists(paths: &[PathBuf]) -> anyhow::Result<(Tier0Config, Blocklist, String)> {
+pub(super) fn lists(paths: &[PathBuf]) -> anyhow::Result<(Tier0Config, Blocklist, String)> {
     let mut config = Tier0Config::default();
     let mut texts = Vec::new();
     for path in paths {
@@ -209,6 +208,10 @@ fn told_of_database(file: &Path, s: &ftl::Summary) -> String {
         units::plural(s.new_events, "event", "events"),
         units::plural(s.new_findings, "finding", "findings"),
     );
+    if s.devices > 0 {
+        let n = units::plural(s.devices, "address", "addresses");
+        text.push_str(&format!("; {n} of devices"));
+    }
     if s.version > ftl::VERSION_KNOWN {
         text.push_str("; that version is newer than this program: what is new in it was not read");
     }

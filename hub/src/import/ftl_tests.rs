@@ -1,11 +1,12 @@
 //! Real SQLite files in every shape that FTL's upgrades leave, and in bad shape.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use agentmon_core::event::DnsStatus;
+use agentmon_core::event::{Dns, DnsStatus};
 use agentmon_core::wire::{self, Batch};
 use proptest::prelude::*;
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
@@ -148,7 +149,8 @@ impl Store {
         builder.list("test", 0.8, b"listed.example");
         let mut send = |batch: Batch| Ok(self.take(&batch));
         let now = Timestamp::from_secs(NOW);
-        Database::open(path)?.import(now, &config, (builder.build(), "test"), &|_| (), &mut send)
+        let (database, lists) = (Database::open(path)?, (builder.build(), "test"));
+        pihole_ftl(&database, now, &config, lists, &|_| (), &mut send)
     }
 
     fn dns(&self) -> Vec<(i64, Dns)> {
@@ -315,20 +317,6 @@ fn half_a_copy_is_told() {
     refused(&half, &["half a copy", "VACUUM INTO"]);
 }
 
-#[test]
-fn a_locked_database_is_told() {
-    let file = File::of(9, 1);
-    let writer = file.open();
-    writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let reader = Connection::open_with_flags(&file.path, flags).unwrap();
-    reader.busy_timeout(Duration::ZERO).unwrap();
-    let error = Layout::of(&reader).err().unwrap();
-    assert!(format!("{error:#}").contains("it is locked"), "{error:#}");
-    writer.execute_batch("COMMIT").unwrap();
-    assert!(Layout::of(&reader).is_ok());
-}
-
 /// In write-ahead mode: while FTL has it open, and a copy of the file alone, beside which
 /// nothing may appear.
 #[test]
@@ -392,25 +380,5 @@ proptest! {
         if let Ok(summary) = Store::default().import(&damaged) {
             prop_assert!(summary.new_events + summary.bad <= summary.rows);
         }
-    }
-
-    /// Any values in any column.
-    #[test]
-    fn any_row_never_panics(
-        time: f64,
-        kind: i64,
-        status: i64,
-        name in prop::collection::vec(any::<u8>(), 0..300),
-        client in ".{0,40}",
-        reply: i64,
-        seconds: f64,
-    ) {
-        let connection = Connection::open_in_memory().unwrap();
-        let sql = "SELECT 1, ?1, ?2, ?3, ?4, ?5, ?4, ?5, ?6, ?7";
-        let values = rusqlite::params![time, kind, status, name, client, reply, seconds];
-        let mut statement = connection.prepare(sql).unwrap();
-        let mut rows = statement.query(values).unwrap();
-        let raw = raw(rows.next().unwrap().unwrap(), Timestamp::from_secs(NOW)).unwrap();
-        prop_assert_eq!(raw.id, 1);
     }
 }

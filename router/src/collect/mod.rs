@@ -15,6 +15,7 @@ pub mod leases;
 pub mod neighbours;
 pub mod passive_dns;
 pub mod pihole;
+pub mod pihole_ftl;
 pub mod replay;
 pub mod syslog;
 
@@ -205,24 +206,37 @@ pub struct Context {
 /// A collector's one-line state, shown by `status`: `ok`, or what is missing and how to
 /// mend it.
 #[derive(Clone, Debug, Default)]
-pub struct State(Arc<std::sync::Mutex<String>>);
+pub struct State {
+    line: Arc<std::sync::Mutex<String>>,
+    caught_up: Arc<AtomicBool>,
+}
 
 impl State {
     /// Replaces the line.
     pub fn set(&self, line: impl Into<String>) {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = line.into();
+        *self.line.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = line.into();
     }
     /// The line now.
     #[must_use]
     pub fn get(&self) -> String {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.line.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+    /// All that was there has been delivered: who reads a source once may stop.
+    pub fn caught_up(&self) {
+        self.caught_up.store(true, Ordering::Relaxed);
+    }
+    /// Whether the end was reached once.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Relaxed)
     }
 }
 
 /// One source of events.
 pub trait Collector: Send {
     /// Its name in `status`, counters and configuration: `conntrack`, `firewall`,
-    /// `passive-dns`, `dnsmasq-log`, `pihole`, `adguard`, `syslog`, `leases`, `neighbours`, `replay`.
+    /// `passive-dns`, `dnsmasq-log`, `pihole`, `pihole-ftl`,
+    /// `adguard`, `syslog`, `leases`, `neighbours`, `replay`.
     fn name(&self) -> &str;
 
     /// The key under which this collector's [`Checkpoint`]s are kept, if it makes any.

@@ -281,6 +281,7 @@ impl Collector for Source {
             }
             self.count(&context.counters);
             self.say_state(context);
+            context.state.caught_up();
             if stopped || context.stop.sleep(Duration::from_millis(self.config.poll_ms)) {
                 return self.last_words(context);
             }

@@ -13,7 +13,10 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use agentmon_core::event::{Dns, TEXT_BYTES_MAX, unmap};
+use agentmon_core::Event;
+use agentmon_core::event::{
+    Body, Device, DeviceSource, Dns, Mac, TEXT_BYTES_MAX, host_name, unmap,
+};
 use agentmon_core::name::printable;
 use agentmon_core::time::Timestamp;
 use serde::Deserialize;
@@ -28,6 +31,12 @@ pub(super) const BODY_BYTES_MAX: u64 = 2 * 1024 * 1024;
 pub(super) const LINES_MAX: usize = 4_096;
 /// Most queries of one answer.
 pub(super) const QUERIES_MAX: usize = 1_024;
+/// Most devices of one answer; a home has dozens.
+pub(super) const DEVICES_MAX: usize = 2_048;
+/// Most addresses of one device: IPv6 privacy addresses change daily.
+pub(super) const ADDRESSES_MAX: usize = 64;
+/// Longest name of an interface kept; the kernel's have 15 bytes.
+const IFACE_BYTES_MAX: usize = 32;
 /// Longest session id taken: FTL's are 24 characters.
 const SID_BYTES_MAX: usize = 128;
 /// Longest latency believed: a clock that jumped makes hundreds of seconds.
@@ -268,6 +277,62 @@ impl Query {
             source: source.to_owned(),
         };
         Some(Record { time, dns })
+    }
+}
+
+/// Reads `/api/network/devices`: an event for each address of a device with a MAC, dated when
+/// it was last seen there; and how many elements could not be read.
+pub(super) fn devices(body: &[u8]) -> Result<(Vec<Event>, usize), String> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        devices: Bounded<Known, DEVICES_MAX>,
+    }
+    let Envelope { devices } = json(body)?;
+    let (mut events, mut bad) = (Vec::new(), devices.more);
+    for known in devices.items {
+        let Some(known) = known else {
+            bad += 1;
+            continue;
+        };
+        // `ip-192.0.2.7` where the Pi-hole does not know the MAC.
+        let Ok(mac) = known.hwaddr.parse::<Mac>() else { continue };
+        let iface = known.interface.map(|name| printable(name.as_bytes(), IFACE_BYTES_MAX));
+        let iface = iface.filter(|name| !name.is_empty());
+        bad += known.ips.more;
+        for address in known.ips.items {
+            match address.and_then(|address| address.event(mac, iface.as_deref())) {
+                Some(event) => events.push(event),
+                None => bad += 1,
+            }
+        }
+    }
+    Ok((events, bad))
+}
+
+#[derive(Deserialize)]
+struct Known {
+    hwaddr: String,
+    #[serde(default, deserialize_with = "lenient")]
+    interface: Option<String>,
+    ips: Bounded<Address, ADDRESSES_MAX>,
+}
+
+#[derive(Deserialize)]
+struct Address {
+    ip: IpAddr,
+    #[serde(default, deserialize_with = "lenient")]
+    name: Option<String>,
+    #[serde(rename = "lastSeen")]
+    last_seen: f64,
+}
+
+impl Address {
+    fn event(self, mac: Mac, iface: Option<&str>) -> Option<Event> {
+        let time = time_of(self.last_seen)?;
+        let hostname = self.name.and_then(|name| host_name(name.as_bytes()));
+        let (ip, iface) = (unmap(self.ip), iface.map(str::to_owned));
+        let device = Device { mac, ip, hostname, iface, source: DeviceSource::Pihole };
+        Some(Event { time, body: Body::Device(device) })
     }
 }
 

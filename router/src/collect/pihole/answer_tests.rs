@@ -160,6 +160,7 @@ proptest! {
     #[test]
     fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         drop((session(&bytes), log_page(&bytes), query_page(&bytes, "x"), error_words(&bytes)));
+        drop(devices(&bytes));
     }
 
     /// A good answer with one byte changed.
@@ -167,7 +168,8 @@ proptest! {
     fn nearly_good_answers_never_panic(at in 0usize..400, byte: u8) {
         let log = r#"{"log":[{"timestamp":1711199809.25,"message":"query[A] a.example from 192.0.2.1"}],"nextID":7,"pid":3}"#;
         let rows = serde_json::json!({ "queries": [row(&[])] }).to_string();
-        for good in [log, rows.as_str()] {
+        let network = r#"{"devices":[{"hwaddr":"00:00:5e:00:53:01","interface":"eth0","ips":[{"ip":"192.0.2.7","name":"tv","lastSeen":1711199809}]}]}"#;
+        for good in [log, rows.as_str(), network] {
             let mut body = good.as_bytes().to_vec();
             let at = at % body.len();
             body[at] = byte;
@@ -177,7 +179,7 @@ proptest! {
             if let Ok(page) = query_page(&body, "x") {
                 prop_assert!(page.records.len() <= page.seen);
             }
-            drop((session(&body), error_words(&body)));
+            drop((session(&body), error_words(&body), devices(&body)));
         }
     }
 }

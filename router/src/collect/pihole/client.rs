@@ -1,4 +1,4 @@
-//! The Pi-hole as the collector sees it: three questions over HTTP, and what the answers mean.
+//! The Pi-hole as the collector sees it: four questions over HTTP, and what the answers mean.
 //!
 //! In: settings, a session id if there is one. Out: pages of log lines and of queries, or a
 //! refusal sorted by what to do about it. Blocks the collector's thread, at most
@@ -16,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use agentmon_core::Event;
 use agentmon_core::name::printable;
 use ureq::config::Config as AgentConfig;
 use ureq::http::{Response, Uri};
@@ -159,6 +160,14 @@ impl Client {
         let path = format!("queries?from={from:.6}&until={until:.6}&length={length}{cursor}");
         let body = self.get(&path)?;
         answer::query_page(&body, super::SOURCE).map_err(Refusal::NoPihole)
+    }
+
+    /// The network table: devices and how many elements made no sense.
+    pub(super) fn devices(&mut self) -> Result<(Vec<Event>, usize), Refusal> {
+        let (devices, addresses) = (answer::DEVICES_MAX, answer::ADDRESSES_MAX);
+        let path = format!("network/devices?max_devices={devices}&max_addresses={addresses}");
+        let body = self.get(&path)?;
+        answer::devices(&body).map_err(Refusal::NoPihole)
     }
 
     /// Ends the session, as far as that can be done quickly: the Pi-hole has few of them.

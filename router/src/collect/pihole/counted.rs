@@ -16,6 +16,8 @@ pub(super) struct Counted {
     pub(super) spans: Counter,
     pub(super) filled: Counter,
     pub(super) given_up: Counter,
+    pub(super) devices: Counter,
+    pub(super) bad_devices: Counter,
     read: Vec<(Counter, u64)>,
 }
 
@@ -47,6 +49,8 @@ impl Counted {
             spans: counter("pihole.gaps"),
             filled: counter("pihole.filled"),
             given_up: counter("drop.pihole.gap_given_up"),
+            devices: counter("pihole.devices"),
+            bad_devices: counter("drop.pihole.bad_device"),
             read: Self::READ.iter().map(|name| (counter(name), 0)).collect(),
         }
     }

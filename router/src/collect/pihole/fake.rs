@@ -30,6 +30,7 @@ pub(super) struct Inside {
     log: VecDeque<Value>,
     pub(super) room: usize,
     rows: Vec<Value>,
+    pub(super) devices: Vec<Value>,
     pub(super) fault: Fault,
 }
 
@@ -113,6 +114,9 @@ impl Inside {
             }
             ("GET", "logs/dnsmasq") => self.log_page(query),
             ("GET", "queries") => self.queries(query),
+            ("GET", "network/devices") => {
+                Say::Http(200, "", json!({"devices": self.devices, "took": 0.1}).to_string())
+            }
             _ => error(404, "not_found", "Not found"),
         }
     }

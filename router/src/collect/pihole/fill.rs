@@ -1,4 +1,5 @@
-//! Looks up in the Pi-hole's database what its log did not show.
+//! Looks up in the Pi-hole's database what its log did not show, and in its network table who
+//! is who.
 //!
 //! One page a turn, so that the log is not kept waiting. A database that does not answer is
 //! asked again some times; a span that is given up then is told as a gap, and counted.
@@ -19,6 +20,9 @@ pub(super) const PAGE_ROWS: usize = 500;
 const TRIES_MAX: u32 = 5;
 /// Between two of them.
 const TRY_PAUSE: Duration = Duration::from_secs(30);
+
+/// How often the names of devices are asked for: they change rarely.
+pub(super) const NAMES_EVERY: Duration = Duration::from_secs(600);
 
 impl Source {
     /// Lines are missing between two times.
@@ -64,6 +68,32 @@ impl Source {
                 let failed = self.missing.failed(now, pause, TRIES_MAX, &mut self.events);
                 if let Some(span) = failed {
                     self.give_up(&span);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The names of devices, now and then; a Pi-hole that does not tell them is asked again the
+    /// next time.
+    pub(super) fn names(&mut self, client: &mut Client, context: &Context) -> Result<(), Refusal> {
+        let now = context.clock.mono();
+        if self.names_due.is_some_and(|due| now < due) {
+            return Ok(());
+        }
+        self.names_due = Some(now.plus(NAMES_EVERY));
+        match client.devices() {
+            Ok((events, bad)) => {
+                let counted = self.counted(&context.counters);
+                counted.bad_devices.add(u64::try_from(bad).unwrap_or(u64::MAX));
+                counted.devices.add(u64::try_from(events.len()).unwrap_or(u64::MAX));
+                self.events.extend(events);
+                Ok(())
+            }
+            Err(refusal @ (Refusal::Session | Refusal::Password(_))) => Err(refusal),
+            Err(refusal) => {
+                if let Some(more) = self.log_limit.allow("names", now) {
+                    tracing::warn!("{}: names of devices: {refusal}{more}", self.config.url);
                 }
                 Ok(())
             }

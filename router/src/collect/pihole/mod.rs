@@ -1,8 +1,9 @@
 //! DNS queries and answers of a Pi-hole (v6) by its REST interface.
 //!
 //! In: the log of FTL's resolver, line by line (`/api/logs/dnsmasq`), and, for what it did
-//! not show in time, rows of the long-term database (`/api/queries`). Out: one DNS event per
-//! question, devices from DHCP lines, gaps. One thread; memory about 1 MB.
+//! not show in time, rows of the long-term database (`/api/queries`); its network table
+//! (`/api/network/devices`). Out: one DNS event per question, devices from DHCP lines and from
+//! the table, gaps. One thread; memory about 1 MB.
 //!
 //! The data path: [`client`] (sessions, TLS by [`trust`]) -> [`answer`] (JSON) -> [`follow`]
 //! (which lines are new) -> [`Reader`](crate::collect::dnsmasq_log::Reader) (lines to
@@ -84,6 +85,8 @@ pub struct Source {
     sid: Option<String>,
     /// Not to be asked before, and why.
     resting: Option<(Mono, String)>,
+    /// When to ask for the names of devices.
+    names_due: Option<Mono>,
     restore_failed: bool,
     counted: Option<Counted>,
     log_limit: LogLimit,
@@ -104,6 +107,7 @@ impl Source {
             delivered: None,
             sid: None,
             resting: None,
+            names_due: None,
             restore_failed: false,
             counted: None,
             log_limit: LogLimit::default(),
@@ -133,6 +137,7 @@ impl Source {
             live = true;
             self.idle(now.since(last_line));
             self.fill(client, context)?;
+            self.names(client, context)?;
             let stopped = context.stop.is_set();
             let due = self.delivered.is_none() || now.since(last_commit) >= QUIET_COMMIT;
             let moved = self.delivered != self.place;
@@ -144,6 +149,9 @@ impl Source {
             }
             self.count(&context.counters);
             self.say_state(context, now.since(last_line));
+            if self.missing.spans() == 0 {
+                context.state.caught_up();
+            }
             let most = Duration::from_millis(self.config.poll_ms);
             let pause = follow::pause(if live { lines } else { 0 }, elapsed, most);
             if stopped || context.stop.sleep(pause) {
@@ -313,6 +321,23 @@ impl Source {
             }
         }
     }
+}
+
+/// What the decoders make of the body of an answer, whichever it is of: for fuzzing.
+#[doc(hidden)]
+#[must_use]
+pub fn any_answer(body: &[u8]) -> Vec<Event> {
+    drop((answer::session(body), answer::error_words(body)));
+    let (mut reader, mut events) = (Reader::new(Zone::utc()), Vec::new());
+    for line in answer::log_page(body).unwrap_or_default().lines {
+        let time = line.time.unwrap_or(Timestamp::EPOCH);
+        reader.dated(line.message.as_bytes(), time, &mut events);
+    }
+    reader.finish(&mut events);
+    let rows = answer::query_page(body, SOURCE).unwrap_or_default().records;
+    events.extend(rows.into_iter().map(|row| Event { time: row.time, body: Body::Dns(row.dns) }));
+    events.extend(answer::devices(body).unwrap_or_default().0);
+    events
 }
 
 /// A question that FTL may have cut short, so that its client cannot be trusted.

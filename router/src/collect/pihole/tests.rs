@@ -452,6 +452,40 @@ fn it_rests_when_refused() {
     assert_eq!(rig.pihole.asked("POST", "/api/auth"), 1);
 }
 
+/// Its network table names devices; one that does not answer stops nothing.
+#[test]
+fn names_of_devices() {
+    let mut rig = Rig::new();
+    rig.pihole.with(|p| {
+        let ip = |ip: &str, name| serde_json::json!({"ip": ip, "name": name, "lastSeen": NOW});
+        p.devices = vec![
+            serde_json::json!({"id": 1, "hwaddr": "00:00:5E:00:53:01", "interface": "eth0",
+                "ips": [ip("192.0.2.7", Some("tv.lan")), ip("2001:db8::7", None), 7]}),
+            serde_json::json!({"id": 2, "hwaddr": "ip-192.0.2.9", "ips": [ip("192.0.2.9", None)]}),
+            serde_json::json!({"id": 3}),
+        ];
+    });
+    let mut client = Client::new(&rig.config, None).unwrap();
+    rig.source.names(&mut client, &rig.context).unwrap();
+    let told: Vec<_> = rig.source.events.drain(..).map(|event| (event.time, event.body)).collect();
+    let device = |ip: &str, name: Option<&str>| {
+        let (ip, hostname) = (ip.parse().unwrap(), name.map(str::to_owned));
+        let (iface, source) = (Some("eth0".into()), agentmon_core::event::DeviceSource::Pihole);
+        let mac = "00:00:5e:00:53:01".parse().unwrap();
+        let device = agentmon_core::event::Device { mac, ip, hostname, iface, source };
+        (Timestamp::from_secs(NOW), Body::Device(device))
+    };
+    assert_eq!(told, [device("192.0.2.7", Some("tv.lan")), device("2001:db8::7", None)]);
+    assert_eq!((rig.counted("pihole.devices"), rig.counted("drop.pihole.bad_device")), (2, 2));
+    rig.source.names(&mut client, &rig.context).unwrap();
+    assert!(rig.source.events.is_empty(), "not at every look");
+    let oops = Fault::Always("network", 500, "", "<html>".into());
+    rig.pihole.with(|p| p.fault = oops);
+    rig.wait(601_000);
+    rig.source.names(&mut client, &rig.context).unwrap();
+    assert!(rig.source.events.is_empty());
+}
+
 #[test]
 fn an_unreadable_checkpoint_is_told() {
     let mut rig = Rig::new();
