@@ -225,7 +225,7 @@ impl Streams {
 }
 
 /// Names a stream: 63 bits of SHA-256, so that it is a positive number everywhere.
-fn epoch(parts: &[&[u8]]) -> u64 {
+pub(crate) fn epoch(parts: &[&[u8]]) -> u64 {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());

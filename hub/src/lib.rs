@@ -8,6 +8,7 @@ pub mod alert;
 pub mod answer;
 pub mod cli;
 pub mod client;
+pub mod collect;
 pub mod config;
 pub mod control;
 pub mod control_server;

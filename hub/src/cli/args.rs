@@ -219,6 +219,16 @@ Examples:
 Reads files only, no store. A directory of positives is one family or tool for each file.
 See also: agentmon-router score NAME")]
     Eval(EvalArgs),
+    /// Reads a Pi-hole or a log from a timer, once to its end, or follows it
+    #[command(after_help = "\
+Examples:
+  agentmon collect --once --pihole https://pi.hole --password-file pw --certificate ca.pem
+  agentmon collect --once --pihole-ftl /etc/pihole/pihole-FTL.db --json
+  agentmon collect --pihole-log /var/log/pihole/pihole.log      follows it, until Ctrl-C
+Each pass goes on where the last one ended, and tells nothing twice, wherever it was ended.
+Exit: 0 all read, 2 a source failed (the others were read).
+See also: agentmon import, agentmon up, agentmon dns sensor:collect")]
+    Collect(CollectArgs),
     /// State of the hub and of the store
     #[command(after_help = "\
 Examples:
@@ -429,6 +439,49 @@ pub(crate) struct SqlArgs {
     /// At most this many rows [default: 50 in a table, all in --json and --csv]
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) limit: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CollectArgs {
+    /// One pass up to the end, for timers; without it, one source is followed
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// A Pi-hole (v6), by its web interface
+    #[arg(long, value_name = "URL")]
+    pub(crate) pihole: Vec<String>,
+    /// Its address, where its name is not resolved here
+    #[arg(long, value_name = "ADDRESS", requires = "pihole")]
+    pub(crate) address: Option<String>,
+    /// File with its password, best an app password
+    #[arg(long, value_name = "FILE", requires = "pihole")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// File with the certificate to trust, for https
+    #[arg(long, value_name = "FILE", requires = "pihole")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// Pi-hole's long-term database (pihole-FTL.db)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pihole_ftl: Vec<PathBuf>,
+    /// The log of Pi-hole or dnsmasq
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pihole_log: Vec<PathBuf>,
+    /// At the very first pass, read what a file holds already
+    #[arg(long)]
+    pub(crate) from_start: bool,
+    /// Zone of the dates in a log: local, utc, +02:00, or a POSIX TZ string
+    #[arg(long, value_name = "ZONE", default_value = "local")]
+    pub(crate) timezone: String,
+    /// Name under which it appears in `agentmon sensors`
+    #[arg(long, value_name = "NAME", default_value = "collect")]
+    pub(crate) sensor: String,
+    /// A block list to hold the names against (hosts file, plain domains, adblock)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) blocklist: Vec<PathBuf>,
+    /// Longest pass, in seconds; the next one goes on behind it
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, requires = "once")]
+    pub(crate) longest: u64,
+    /// One JSON object per source and pass, on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -13,6 +13,7 @@ mod alert;
 mod alerts;
 mod args;
 mod backend;
+mod collect;
 mod condition;
 mod context;
 mod data_dir;
@@ -105,13 +106,16 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             return Ok(Exit::Fine);
         }
         // Makes the store where there is none yet.
-        Command::Enroll(_) | Command::Import(_) => {}
+        Command::Enroll(_) | Command::Import(_) | Command::Collect(_) => {}
         _ => data_dir::must_hold_a_store(&data)?,
     }
     let mut hub = backend::Hub::new(&data);
     let mut err = io::stderr();
     let mut context = Context { out: &mut out, err: &mut err, look, hub: &mut hub };
-    let exit = run(cli.command, &mut context)?;
+    let exit = match &cli.command {
+        Command::Collect(args) => collect::run(args, &data, &mut context)?,
+        _ => run(cli.command, &mut context)?,
+    };
     out.flush()?;
     Ok(exit)
 }
@@ -136,7 +140,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(&args, context),
         Command::Reload => status::reload(context),
         Command::Eval(args) => eval::run(&args, context.out, &context.look),
-        Command::Up(_) | Command::Serve(_) | Command::Completions { .. } => {
+        Command::Up(_) | Command::Serve(_) | Command::Collect(_) | Command::Completions { .. } => {
             unreachable!("handled before a store is needed")
         }
     }
