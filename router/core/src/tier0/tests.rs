@@ -197,3 +197,27 @@ fn a_verdict_is_what_would_be_found_and_remembers_nothing() {
         assert_eq!(found.is_empty(), ["www.example.com", "."].contains(&name.as_str()), "{name}");
     }
 }
+
+/// `MAC's last octet, address` of who asks for a listed name, a minute apart: how often it is
+/// told.
+#[track_caller]
+fn told_of_devices(asked: &[(u8, &str)], expected: usize) {
+    let mut engine =
+        engine_with_lists(&blocklist::Config::default(), &[("ads", 0.8, "listed.example")]);
+    let mut found = Vec::new();
+    for (minute, (mac, client)) in (0..).zip(asked) {
+        let mut dns = dns(client, "listed.example", &[]);
+        dns.mac = (*mac > 0).then_some(crate::event::Mac([0, 0, 0x5e, 0, 0x53, *mac]));
+        let time = Timestamp::from_secs(START + 60 * minute);
+        engine.on_event(&mut Event { time, body: Body::Dns(dns) }, &mut found);
+    }
+    let told = found.iter().filter(|f| f.finding.rule == "blocklist").count();
+    assert_eq!(told, expected, "{asked:?}");
+}
+
+#[test]
+fn a_device_is_one_whatever_its_address_and_an_address_may_be_two() {
+    told_of_devices(&[(1, "192.0.2.1"), (1, "192.0.2.2"), (1, "2001:db8::a1:b2")], 1);
+    told_of_devices(&[(1, "192.0.2.1"), (2, "192.0.2.1"), (1, "192.0.2.1")], 2);
+    told_of_devices(&[(0, "192.0.2.1"), (0, "192.0.2.1"), (0, "192.0.2.2")], 2);
+}

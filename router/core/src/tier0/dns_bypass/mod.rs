@@ -33,6 +33,7 @@ use super::sketch::{mix, of_ip};
 use super::{ConfigError, Found, domains, is_below, positive, score_range};
 use crate::event::{Dns, Flow};
 use crate::finding::Finding;
+use crate::names::who;
 use crate::service::{Service, proto};
 use crate::time::Mono;
 
@@ -190,7 +191,7 @@ impl Detector {
         }
         let service = Service { port: flow.dst.port, proto: flow.proto };
         let place = mix(of_ip(dst), u64::from(service.port) << 8 | u64::from(service.proto));
-        if !self.first(at, client, place) {
+        if !self.first(at, who(flow.mac, client), place) {
             return;
         }
         let subject = service.at(dst);
@@ -207,7 +208,8 @@ impl Detector {
         if let Some(resolved) = &flow.resolved {
             finding = finding.with("name", &resolved.name);
         }
-        finding = finding.with("asked_canary", self.canary.contains(&client, at.steady));
+        finding =
+            finding.with("asked_canary", self.canary.contains(&who(flow.mac, client), at.steady));
         found.push(Found { time: at.time, finding });
     }
 
@@ -216,7 +218,7 @@ impl Detector {
             return;
         }
         if dns.name.as_str() == known::CANARY {
-            self.canary.first(dns.client, at.steady);
+            self.canary.first(who(dns.mac, dns.client), at.steady);
             return;
         }
         // A refused question, or one for a name that does not exist, leads nowhere.
@@ -224,7 +226,7 @@ impl Detector {
         if !leads || !self.is_resolver(dns) || self.may(dns.client, at) {
             return;
         }
-        if !self.first(at, dns.client, xxh3_64(dns.name.as_str().as_bytes())) {
+        if !self.first(at, who(dns.mac, dns.client), xxh3_64(dns.name.as_str().as_bytes())) {
             return;
         }
         let finding = Finding {
@@ -238,7 +240,7 @@ impl Detector {
         };
         let finding = finding
             .with("means", "DNS over HTTPS")
-            .with("asked_canary", self.canary.contains(&dns.client, at.steady))
+            .with("asked_canary", self.canary.contains(&who(dns.mac, dns.client), at.steady))
             .with("source", &dns.source);
         found.push(Found { time: at.time, finding });
     }

@@ -27,6 +27,7 @@ use super::sketch::{Distinct, Kept, Table, mix, of_ip};
 use super::{ConfigError, Found, positive, score_range};
 use crate::event::{Firewall, Flow, FlowPhase, Mac, TcpState, Verdict};
 use crate::finding::Finding;
+use crate::names::who;
 use crate::service::{Service, has_ports, proto};
 use crate::time::Mono;
 
@@ -152,6 +153,13 @@ struct Try {
     named: bool,
 }
 
+impl Try {
+    /// Whose try it counts as: the device's, whichever of its addresses it uses.
+    fn who(&self) -> IpAddr {
+        who(self.mac, self.client)
+    }
+}
+
 /// Different places tried within a window.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
@@ -271,15 +279,14 @@ impl Detector {
     fn port_scan(&mut self, at: Moment, seen: Try, found: &mut Vec<Found>) {
         let config = &self.ports;
         let span = Duration::from_secs(config.window_seconds);
-        let (window, _) =
-            self.by_address.entry(mix(of_ip(seen.client), of_ip(seen.dst)), at.steady);
+        let (window, _) = self.by_address.entry(mix(of_ip(seen.who()), of_ip(seen.dst)), at.steady);
         let place = mix(u64::from(seen.service.port), u64::from(seen.service.proto));
         let (passed, all) = window.count(at.steady, span, place, seen.fate);
         let least = config.ports;
         if seen.fate == Fate::Answered || all < least || passed * 2 < least {
             return;
         }
-        if self.told_ports.first((seen.client, seen.dst), at.steady) {
+        if self.told_ports.first((seen.who(), seen.dst), at.steady) {
             let why = format!(
                 "tried about {all} ports of {} within {} s that did not answer",
                 seen.dst, config.window_seconds
@@ -294,13 +301,13 @@ impl Detector {
         let config = &self.hosts;
         let span = Duration::from_secs(config.window_seconds);
         let service = u64::from(seen.service.port) << 8 | u64::from(seen.service.proto);
-        let (window, _) = self.by_service.entry(mix(of_ip(seen.client), service), at.steady);
+        let (window, _) = self.by_service.entry(mix(of_ip(seen.who()), service), at.steady);
         let (passed, all) = window.count(at.steady, span, of_ip(seen.dst), seen.fate);
         let least = config.addresses;
         if seen.fate == Fate::Answered || all < least || passed * 2 < least {
             return;
         }
-        let key = (seen.client, seen.service.port, seen.service.proto);
+        let key = (seen.who(), seen.service.port, seen.service.proto);
         if self.told_hosts.first(key, at.steady) {
             let why = format!(
                 "tried port {} at about {all} addresses within {} s that it had not looked up and \
