@@ -46,7 +46,7 @@ pub struct Setting {
 }
 
 /// Type and name of every section that exists once.
-pub const SECTIONS: [(&str, &str); 18] = [
+pub const SECTIONS: [(&str, &str); 19] = [
     ("agentmon", "main"),
     ("ring", "ring"),
     ("hub", "hub"),
@@ -62,6 +62,7 @@ pub const SECTIONS: [(&str, &str); 18] = [
     ("detector", "blocklist"),
     ("detector", "dga"),
     ("detector", "direct_ip"),
+    ("detector", "dns_bypass"),
     ("detector", "rejects"),
     ("detector", "new_device"),
     ("devices", "devices"),
@@ -167,6 +168,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("direct_ip", "allow", Form::Nets, "tier0.direct_ip.allow"),
     setting("direct_ip", "ignore_client", Form::Nets, "tier0.direct_ip.ignore_clients"),
     setting("direct_ip", "resolver", Form::Nets, "tier0.direct_ip.resolvers"),
+    setting("dns_bypass", "enabled", Form::Flag, "tier0.dns_bypass.enabled"),
+    setting("dns_bypass", "ignore_client", Form::Nets, "tier0.dns_bypass.ignore_clients"),
+    setting("dns_bypass", "resolver", Form::Nets, "tier0.dns_bypass.resolvers"),
     setting("rejects", "enabled", Form::Flag, "tier0.firewall.enabled"),
     setting("rejects", "insist_packets", Form::Count, "tier0.firewall.insist_packets"),
     setting("rejects", "scan_window", Form::Seconds, "tier0.firewall.scan_seconds"),

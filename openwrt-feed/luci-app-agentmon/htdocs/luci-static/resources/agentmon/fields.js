@@ -244,6 +244,11 @@ return baseclass.extend({
 			values(s, 'resolver', _('Resolvers'), _('The resolvers devices may ask by address. None: any.'), 'or(ipaddr, cidr)'),
 			this.repeat(s));
 
+		s = section(map, 'dns_bypass', 'detector', _('Detector: foreign resolvers'), _('Names resolved past the resolver of this network.'));
+		flag(s, 'enabled', _('Switched on'), '', '1');
+		only(values(s, 'ignore_client', _('Devices never told'), _('Those that ask for others, as a Pi-hole does.'), 'or(ipaddr, cidr)'),
+			values(s, 'resolver', _('Resolvers'), _('Resolvers on the internet that devices may ask.'), 'or(ipaddr, cidr)'));
+
 		s = section(map, 'rejects', 'detector', _('Detector: stopped packets'), _('Who insists and who scans.'));
 		flag(s, 'enabled', _('Switched on'), '', '1');
 		only(value(s, 'insist_packets', _('Packets that insist'), _('So many to one place within the repeat time.'), '35', check.whole(1, 100000000)),
