@@ -63,6 +63,36 @@ pub(super) fn ack(mut args: Args, io: &mut Io<'_>) -> Result {
     Ok(Outcome::Fine)
 }
 
+pub(super) fn allow(mut args: Args, io: &mut Io<'_>) -> Result {
+    if args.flag("--list") {
+        let list_of =
+            List { method: "allowed", options: &[], empty: "no exceptions", write: exception };
+        return list(list_of, args, Map::new(), io);
+    }
+    let socket = config(&mut args)?.resolved().status.socket;
+    let mut arguments = Map::new();
+    if let Some(which) = args.value("--remove")? {
+        args.done()?;
+        arguments.insert("which".into(), which.clone().into());
+        call(&socket, "forbid", arguments)?;
+        writeln!(io.out, "{}: no longer let through", shown(&which))?;
+        return Ok(Outcome::Fine);
+    }
+    for option in ["device", "for", "why"] {
+        if let Some(value) = args.value(&format!("--{option}"))? {
+            arguments.insert(option.to_owned(), value.into());
+        }
+    }
+    match args.words()?.as_slice() {
+        [] if arguments.contains_key("device") => {}
+        [what] => drop(arguments.insert("what".into(), what.clone().into())),
+        _ => anyhow::bail!("which name or address? For example: allow shop.example.com --for 2h"),
+    }
+    let answer = call(&socket, "allow", arguments)?;
+    exception(&answer["allowed"], io.out)?;
+    Ok(Outcome::Fine)
+}
+
 fn list(list: List, mut args: Args, mut arguments: Map<String, Value>, io: &mut Io<'_>) -> Result {
     let socket = config(&mut args)?.resolved().status.socket;
     let json = args.flag("--json");
@@ -171,6 +201,23 @@ fn device(row: &Value, out: &mut dyn Write) -> std::io::Result<()> {
         number(row, "flows"),
         number(row, "bytes"),
         time(row, "last_seen"),
+    )
+}
+
+fn exception(row: &Value, out: &mut dyn Write) -> std::io::Result<()> {
+    let or = |key, otherwise: &str| match row[key].as_str() {
+        None | Some("") => otherwise.to_owned(),
+        Some(text) => shown(text),
+    };
+    let origin = if row["added"] == true { "added" } else { "configured" };
+    writeln!(
+        out,
+        "{}  {}  for {}  until {}  ({origin}) {}",
+        text(row, "id"),
+        or("what", "everything"),
+        or("device", "everybody"),
+        or("until", "it is removed"),
+        or("why", ""),
     )
 }
 

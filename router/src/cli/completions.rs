@@ -3,7 +3,10 @@
 use super::args::Args;
 use super::{Io, Outcome, Result, help, shown};
 
-const OPTIONS: [&str; 22] = [
+const OPTIONS: [&str; 25] = [
+    "--for",
+    "--list",
+    "--why",
     "--open",
     "--severity",
     "--rule",

@@ -18,6 +18,7 @@ Commands:
   flows        the newest connections
   devices      the devices, and what each did
   score        what lists and the DGA check say about names and addresses
+  allow        let something listed through, for a while
   check        is the configuration right, and the kernel ready?
   setup        turn on what the kernel needs; add or remove agentmon's firewall table
   uci          for OpenWrt's init script: make the configuration of /etc/config/agentmon
@@ -33,7 +34,7 @@ Exit codes: 0 fine, 1 a problem was found (check, score), 2 it failed.
 Environment: AGENTMON_LOG=info,forward=debug overrides the levels of the log.
 ";
 
-const COMMANDS: [(&str, &str); 14] = [
+const COMMANDS: [(&str, &str); 15] = [
     (
         "run",
         "\
@@ -157,6 +158,29 @@ that were looked for. Needs no running router. Exit code 1 when something is bad
 
 Example:
   agentmon-router score www.example.com xjwqkzvbtrpf.example 192.0.2.1:8080
+",
+    ),
+    (
+        "allow",
+        "\
+Usage: agentmon-router allow NAME|ADDRESS [--device DEVICE] [--for TIME] [--why TEXT]
+       agentmon-router allow --device DEVICE [--for TIME] [--why TEXT]
+       agentmon-router allow --list [--json]
+       agentmon-router allow --remove ID|NAME|ADDRESS
+
+Lets something through that `enforce` would stop: a name with all below it, an address or a
+network; all that a device sends, with --device alone. At once, and kept over restarts of the
+program; what is to hold for good belongs into `enforce.exceptions`.
+
+  --device DEVICE  only from this MAC, address or network
+  --for TIME       for so long: 30m, 2h, 7d; at most a year
+  --why TEXT       for those who find it later
+  --list           what is let through now
+  --remove WHICH   takes exceptions away that were added so
+
+Examples:
+  agentmon-router allow shop.example.com --device 00:00:5e:00:53:07 --for 2h --why presents
+  agentmon-router allow --remove shop.example.com
 ",
     ),
     (

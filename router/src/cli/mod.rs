@@ -95,6 +95,7 @@ fn dispatch(mut args: Args, io: &mut Io<'_>) -> Result {
         "flows" => ask::flows(args, io),
         "devices" => ask::devices(args, io),
         "score" => score::run(args, io),
+        "allow" => ask::allow(args, io),
         "join" => join::run(args, io),
         "uci" => uci::run(args, io),
         "completions" => completions::run(args, io),

@@ -140,6 +140,8 @@ pub struct Group {
     socket: Socket,
     buffer: Vec<u8>,
     expected: Option<u32>,
+    /// Losses told that the sequence numbers have not shown yet.
+    owed: u64,
 }
 
 impl Group {
@@ -151,7 +153,8 @@ impl Group {
     pub fn bind(number: u16, copy_bytes: u32, batch: u32) -> Result<Self, NetlinkError> {
         let socket = Socket::open(super::NETFILTER)?;
         socket.set_receive_buffer(BUFFER_BYTES)?;
-        let mut group = Self { socket, buffer: vec![0; DATAGRAM_BYTES_MAX], expected: None };
+        let mut group =
+            Self { socket, buffer: vec![0; DATAGRAM_BYTES_MAX], expected: None, owed: 0 };
         group.configure(number, vec![ConfigCmd::Bind.into()])?;
         group.configure(
             number,
@@ -204,16 +207,30 @@ impl Group {
         for _ in 0..READ_DATAGRAMS_MAX {
             match self.socket.receive(&mut self.buffer)? {
                 Received::Data(datagram) => {
+                    let before = turn.lost;
                     take(datagram, &mut self.expected, &mut turn, &mut each);
+                    turn.lost = before + settle(&mut self.owed, turn.lost - before);
                 }
-                // The gap in the sequence numbers will say how many.
-                Received::Overrun => {}
+                // One at least; the next packet's number will say how many. There may be
+                // none for long, at the end of a flood.
+                Received::Overrun => {
+                    turn.lost += 1;
+                    self.owed += 1;
+                }
                 Received::Skipped => turn.unreadable += 1,
                 Received::Empty => break,
             }
         }
         Ok(turn)
     }
+}
+
+/// What a gap in the numbers adds to the losses that have been told.
+fn settle(owed: &mut u64, gap: u64) -> u64 {
+    if gap == 0 {
+        return 0;
+    }
+    gap.saturating_sub(std::mem::take(owed))
 }
 
 /// Whether some program reads the group. One line each, the group's number first; the file

@@ -14,7 +14,8 @@ use agentmon_core::finding::{Finding, Severity};
 use agentmon_core::time::{Mono, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::{Report, Status, rows};
+use super::{Report, Status, exceptions, rows};
+use crate::enforce::Gate;
 use crate::model::{AlertFilter, Model};
 
 /// Most rows in one answer.
@@ -40,6 +41,10 @@ pub trait Source: Send + Sync {
     fn verdict(&self, name: &Name) -> Option<Vec<Finding>>;
     /// Asks for the configuration to be read again; false where nobody does that.
     fn ask_reload(&self) -> bool;
+    /// What is enforced, and the exceptions from it.
+    fn gate(&self) -> Option<&Gate> {
+        None
+    }
 }
 
 /// Why there is no answer.
@@ -51,6 +56,9 @@ pub enum Refusal {
     /// An argument makes no sense.
     #[error("`{0}`: {1}")]
     Argument(&'static str, String),
+    /// An exception cannot be added or taken away.
+    #[error("{0}")]
+    Exception(String),
     /// There is no such alert.
     #[error("no such alert")]
     NotFound,
@@ -83,7 +91,7 @@ pub struct Method {
 }
 
 /// All methods.
-pub const METHODS: [Method; 9] = [
+pub const METHODS: [Method; 12] = [
     Method { name: "status", arguments: &[] },
     Method { name: "collectors", arguments: &[] },
     Method { name: "sensors", arguments: &[] },
@@ -103,6 +111,17 @@ pub const METHODS: [Method; 9] = [
     Method { name: "devices", arguments: &[("limit", Kind::Number)] },
     Method { name: "score", arguments: &[("name", Kind::Text)] },
     Method { name: "reload", arguments: &[] },
+    Method {
+        name: "allow",
+        arguments: &[
+            ("what", Kind::Text),
+            ("device", Kind::Text),
+            ("for", Kind::Text),
+            ("why", Kind::Text),
+        ],
+    },
+    Method { name: "allowed", arguments: &[] },
+    Method { name: "forbid", arguments: &[("which", Kind::Text)] },
 ];
 
 /// Calls a method.
@@ -131,6 +150,9 @@ pub fn call(
             Ok(json!({ "devices": rows }))
         }
         "score" => score(source, &given),
+        "allow" => exceptions::allow(source, &given),
+        "allowed" => exceptions::allowed(source),
+        "forbid" => exceptions::forbid(source, &given),
         "reload" => {
             if source.ask_reload() {
                 Ok(json!({ "reloading": true }))
@@ -184,10 +206,10 @@ fn score(source: &dyn Source, given: &Arguments<'_>) -> Result<Value, Refusal> {
 }
 
 /// What the asker gave. Empty texts count as not given: forms send them.
-struct Arguments<'a>(&'a Map<String, Value>);
+pub(super) struct Arguments<'a>(&'a Map<String, Value>);
 
 impl<'a> Arguments<'a> {
-    fn text(&self, key: &'static str) -> Result<Option<&'a str>, Refusal> {
+    pub(super) fn text(&self, key: &'static str) -> Result<Option<&'a str>, Refusal> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
@@ -228,12 +250,13 @@ pub(crate) mod tests {
     /// A router with one device and two alerts.
     pub(crate) struct Sample {
         model: Model,
+        gate: Gate,
         pub(crate) reloads: bool,
     }
 
     impl Sample {
         pub(crate) fn new() -> Self {
-            let sample = Self { model: Model::default(), reloads: true };
+            let sample = Self { model: Model::default(), gate: Gate::default(), reloads: true };
             sample.observe(Body::Device(agentmon_core::event::Device {
                 mac: Mac([0, 0, 0x5e, 0, 0x53, 1]),
                 ip: "192.168.1.7".parse().unwrap(),
@@ -282,6 +305,9 @@ pub(crate) mod tests {
         }
         fn ask_reload(&self) -> bool {
             self.reloads
+        }
+        fn gate(&self) -> Option<&Gate> {
+            Some(&self.gate)
         }
     }
 
@@ -332,6 +358,11 @@ pub(crate) mod tests {
         refused("ack", json!({}), "`id`");
         refused("ack", json!({ "id": "zz" }), "`id`");
         refused("ack", json!({ "id": "0" }), "no such alert");
+        refused("allow", json!({}), "`what`: want a name");
+        refused("allow", json!({ "what": "a.example", "for": "2y" }), "`for`: want a time");
+        refused("allow", json!({ "device": "phone" }), "`device`: want a MAC");
+        refused("forbid", json!({}), "`which`");
+        refused("forbid", json!({ "which": "a.example" }), "no exception");
         refused("score", json!({}), "`name`");
         refused("score", json!({ "name": "a..b" }), "empty label");
         refused("score", json!({ "name": "busy.example" }), "busy");
@@ -359,6 +390,21 @@ pub(crate) mod tests {
             (&all["alerts"][0]["acked"], &all["alerts"][0]["note"]),
             (&json!(true), &json!("mine"))
         );
+    }
+
+    #[test]
+    fn exceptions_come_and_go() {
+        let sample = Sample::new();
+        let given =
+            json!({ "what": "Bad.example", "device": "192.168.1.7", "for": "2h", "why": "x" });
+        let added = answer_of(&sample, "allow", given);
+        assert_eq!(added["allowed"]["until"], "2026-11-18T13:06:40.000000Z");
+        let all = answer_of(&sample, "allowed", json!({}));
+        assert_eq!(all["allowed"], json!([added["allowed"]]));
+        assert_eq!(all["allowed"][0]["what"], "bad.example");
+        let removed = answer_of(&sample, "forbid", json!({ "which": added["allowed"]["id"] }));
+        assert_eq!(removed, json!({ "removed": 1 }));
+        assert_eq!(answer_of(&sample, "allowed", json!({}))["allowed"], json!([]));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! read or write is cut off after [`PATIENCE`].
 
 pub mod api;
+mod exceptions;
 mod rows;
 mod server;
 

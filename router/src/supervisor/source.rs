@@ -14,6 +14,7 @@ use agentmon_core::time::{Mono, Timestamp};
 use super::{Core, collectors, lock};
 use crate::collect::Delivery;
 use crate::config::Config;
+use crate::enforce::Gate;
 use crate::kernel::{Check, probe};
 use crate::model::{AlertFilter, Model};
 use crate::status::api::{Source, VERDICT_PATIENCE};
@@ -104,6 +105,10 @@ impl Source for Core {
             drop(outbox.try_send(Delivery::default()));
         }
         answer.recv_timeout(VERDICT_PATIENCE).ok()
+    }
+
+    fn gate(&self) -> Option<&Gate> {
+        Some(&self.gate)
     }
 
     fn ask_reload(&self) -> bool {

@@ -46,6 +46,12 @@
 //!   name, verdict: "nothing" | severity, score, findings: [{rule, severity, score, why,
 //!   evidence: ["key: value"]}]
 //! reload {}                               reloading: true; see status.config for the end
+//! allow {what, device, for: "2h", why}    an exception from what is enforced: what, a name
+//!                                         or an address; device, a MAC or an address
+//!   allowed     {id, what, device, until: RFC 3339, why, added: true}
+//! allowed {}
+//!   allowed     [as above; added: false where it stands in the configuration]
+//! forbid {which}                          removed: how many; by id, name or address
 //!
 //! event agentmon.alert {id, time, severity, score, rule, subject, device, title, why}
 //! ```

@@ -210,6 +210,7 @@ fn answer(parsed: Parsed<'_>, source: &dyn Source) -> Result<Map<String, Value>,
                 Refusal::Argument(..) => Status::InvalidArgument,
                 Refusal::NotFound => Status::NotFound,
                 Refusal::NotSupported => Status::NotSupported,
+                Refusal::Exception(_) => Status::UnknownError,
                 Refusal::Busy => Status::Timeout,
             })
         }

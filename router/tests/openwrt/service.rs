@@ -70,6 +70,21 @@ fn with_ujail_it_runs_as_its_own_user() {
     }
 }
 
+/// The right to send whole packets is only for who answers in a resolver's place.
+#[test]
+fn a_dry_run_may_do_no_more_than_watch() {
+    let script = format!(
+        "{USER}{UJAIL}sed -i \"s/enforce '0'/enforce '1'/\" /etc/config/agentmon\ninit start\n\
+         echo == real\nsed -i \"s/enforce_dry_run '1'/enforce_dry_run '0'/\" /etc/config/agentmon\n\
+         init restart\n"
+    );
+    let Some(said) = service(&script) else { return };
+    let line = "procd_set_param capabilities /etc/capabilities/agentmon-enforce.json\n";
+    said.has(&["procd_set_param capabilities /etc/capabilities/agentmon.json\n"]);
+    assert_eq!(said.text.matches(line).count(), 1, "{}", said.text);
+    said.part("real").has(&[line]);
+}
+
 #[test]
 fn settings_with_mistakes_are_refused_in_their_own_words() {
     let script = "

@@ -135,3 +135,14 @@ proptest! {
         prop_assert!(turn.packets + turn.unreadable <= damaged.len() as u64 / 16 + 1);
     }
 }
+
+/// Losses are told when the kernel reports them, and counted once when the numbers show.
+#[test]
+fn a_loss_is_counted_once() {
+    let mut owed = 2;
+    assert_eq!((settle(&mut owed, 0), owed), (0, 2));
+    assert_eq!((settle(&mut owed, 7), owed), (5, 0));
+    assert_eq!((settle(&mut owed, 3), owed), (3, 0));
+    owed = 4;
+    assert_eq!((settle(&mut owed, 1), owed), (0, 0));
+}
