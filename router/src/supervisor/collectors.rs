@@ -72,6 +72,10 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
         .dnsmasq_log
         .each()
         .map(|one_file| one("dnsmasq-log", &one_file, one_file.enabled, dnsmasq_log::Source::new));
+    let piholes = config
+        .pihole
+        .each()
+        .map(|one_pihole| one("pihole", &one_pihole, one_pihole.enabled, pihole::Source::new));
     let all = [
         one("conntrack", &config.conntrack, config.conntrack.enabled, move |c| {
             conntrack::Source::with_neighbours(c, flows.clone())
@@ -83,7 +87,6 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
         one("enforce", hold, hold.enabled, move |c| enforce::Source::new(c, gate.clone())),
         one("adguard", &config.adguard, config.adguard.enabled, adguard::Source::new),
         one("syslog", &config.syslog, config.syslog.enabled, syslog::Source::new),
-        one("pihole", &config.pihole, config.pihole.enabled, pihole::Source::new),
         one("pihole-ftl", &config.pihole_ftl, config.pihole_ftl.enabled, pihole_ftl::Source::new),
         one("leases", &config.leases, config.leases.enabled, leases::Source::new),
         one("neighbours", &config.neighbours, config.neighbours.enabled, move |c| {
@@ -91,7 +94,7 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
         }),
         one("replay", &config.replay, config.replay.enabled, replay::Source::new),
     ];
-    let mut all: Vec<Wanted> = all.into_iter().chain(logs).flatten().collect();
+    let mut all: Vec<Wanted> = all.into_iter().chain(piholes).chain(logs).flatten().collect();
     number(&mut all);
     all
 }
@@ -260,6 +263,10 @@ mod tests {
         changed.collect.dnsmasq_log.enabled = true;
         changed.collect.dnsmasq_log.paths = vec!["/var/log/a.log".into(), "/var/log/b.log".into()];
         assert!(names(&changed).ends_with(&["dnsmasq-log".to_owned(), "dnsmasq-log-2".to_owned()]));
+        changed.collect.pihole.enabled = true;
+        changed.collect.pihole.others = vec![Default::default()];
+        let piholes = names(&changed).into_iter().filter(|name| name.starts_with("pihole"));
+        assert_eq!(piholes.collect::<Vec<_>>(), ["pihole", "pihole-2"]);
         let settings = |c: &Config| wanted(c, &who, &gate).first().map(|w| w.settings.clone());
         assert_eq!(settings(&base), settings(&changed));
     }

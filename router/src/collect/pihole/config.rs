@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use ureq::http::Uri;
 
+/// Most Pi-holes of one router.
+pub const PIHOLES_MAX: usize = 16;
+
 /// Settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +29,23 @@ pub struct Config {
     /// Longest pause between two looks at the log, in milliseconds (100 to 10000). The busier
     /// the Pi-hole, the shorter: it keeps about 500 lines.
     pub poll_ms: u64,
+    /// More Pi-holes, each read on a thread of its own: a table `[[collect.pihole.others]]`
+    /// with `url`, `address`, `password_file` and `certificate`.
+    pub others: Vec<Other>,
+}
+
+/// One more Pi-hole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Other {
+    /// As of the first one.
+    pub url: String,
+    /// As of the first one.
+    pub address: String,
+    /// As of the first one.
+    pub password_file: PathBuf,
+    /// As of the first one.
+    pub certificate: PathBuf,
 }
 
 impl Default for Config {
@@ -37,6 +57,7 @@ impl Default for Config {
             password_file: PathBuf::new(),
             certificate: PathBuf::new(),
             poll_ms: 1_000,
+            others: Vec::new(),
         }
     }
 }
@@ -50,9 +71,45 @@ impl Config {
         if !(100..=10_000).contains(&self.poll_ms) {
             return Err(("poll_ms", format!("want 100 to 10000, not {}", self.poll_ms)));
         }
+        if self.others.len() >= PIHOLES_MAX {
+            return Err(("others", format!("want at most {PIHOLES_MAX} Pi-holes in all")));
+        }
         if !self.enabled {
             return Ok(());
         }
+        self.check()?;
+        let mut seen = vec![self.url.trim_end_matches('/').to_owned()];
+        for other in self.each().skip(1) {
+            let named =
+                |(key, why): (&str, String)| ("others", format!("{}: {key}: {why}", other.url));
+            other.check().map_err(named)?;
+            // The place in its log is kept under its URL.
+            let url = other.url.trim_end_matches('/').to_owned();
+            if seen.contains(&url) {
+                return Err(("others", format!("{url} stands there twice")));
+            }
+            seen.push(url);
+        }
+        Ok(())
+    }
+
+    /// The same settings for each Pi-hole alone: a collector reads one.
+    pub fn each(&self) -> impl Iterator<Item = Self> + '_ {
+        let first = Self { others: Vec::new(), ..self.clone() };
+        let others = self.others.iter().cloned().map(|other| Self {
+            enabled: self.enabled,
+            url: other.url,
+            address: other.address,
+            password_file: other.password_file,
+            certificate: other.certificate,
+            poll_ms: self.poll_ms,
+            others: Vec::new(),
+        });
+        std::iter::once(first).chain(others)
+    }
+
+    /// One Pi-hole.
+    fn check(&self) -> Result<(), (&'static str, String)> {
         let tls = self.check_url().map_err(|problem| ("url", problem))?;
         if !self.address.is_empty() && self.address.parse::<IpAddr>().is_err() {
             return Err(("address", "want an IP address, or nothing".into()));
@@ -146,6 +203,27 @@ mod tests {
         check("pi.hole", "", "/c", Err("url"));
         check("", "", "/c", Err("url"));
         check("ftp://pi.hole", "", "/c", Err("url"));
+    }
+
+    #[test]
+    fn several_are_told_apart() {
+        let other =
+            |url: &str| Other { url: url.into(), certificate: "/c".into(), ..Other::default() };
+        let config = |urls: &[&str]| Config {
+            enabled: true,
+            certificate: "/c".into(),
+            others: urls.iter().map(|url| other(url)).collect(),
+            ..Config::default()
+        };
+        let two = config(&["https://192.0.2.3", "https://192.0.2.4"]);
+        assert_eq!(two.validate(), Ok(()));
+        let urls: Vec<_> = two.each().map(|one| one.url).collect();
+        assert_eq!(urls, ["https://pi.hole", "https://192.0.2.3", "https://192.0.2.4"]);
+        assert!(two.each().all(|one| one.others.is_empty() && one.validate().is_ok()));
+        let problem = |urls: &[&str]| config(urls).validate().unwrap_err();
+        assert!(problem(&["https://192.0.2.3", "https://pi.hole/"]).1.contains("twice"));
+        assert!(problem(&["http://192.0.2.3"]).1.contains("http://192.0.2.3: url"));
+        assert_eq!(problem(&["https://192.0.2.3"; PIHOLES_MAX]).0, "others");
     }
 
     #[test]
