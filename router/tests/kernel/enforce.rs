@@ -375,6 +375,37 @@ fn program(lab: &Lab, folder: &Path, length: u32) -> Running {
     running
 }
 
+/// An exception by the command line: at once, and still there after a restart.
+#[test]
+fn a_person_lets_something_through() {
+    let Some(lab) = lab() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("router.toml").display().to_string();
+    let router = env!("CARGO_BIN_EXE_agentmon-router");
+    let allow = |lab: &Lab, words: &str| {
+        lab.exec(Host::Router, &format!("{router} allow {words} --config {config}"))
+    };
+    let names = ["www.bad.example", "else.bad.example"];
+    let running = program(&lab, folder.path(), LENGTH);
+    let said = allow(&lab, "www.bad.example --for 1h --why presents");
+    assert!(said.contains("www.bad.example  for everybody  until 2"), "{said}");
+    assert_eq!(ask(&lab, WAN[0], &names, &[]), [FOUND, NXDOMAIN]);
+    drop(running);
+    eventually("the first is gone", || {
+        let queues = lab.exec(Host::Router, "cat /proc/net/netfilter/nfnetlink_queue");
+        if queues.trim().is_empty() { Ok(()) } else { Err(queues) }
+    });
+    let command = format!("{router} run --config {config}");
+    let _again = lab.spawn(Host::Router, &command);
+    eventually("it acts again, but for the exception", || {
+        let codes = ask(&lab, WAN[0], &names, &[]);
+        if codes == [FOUND, NXDOMAIN] { Ok(()) } else { Err(format!("{codes:?}")) }
+    });
+    assert!(allow(&lab, "--list").contains("presents"));
+    allow(&lab, "--remove www.bad.example");
+    assert_eq!(ask(&lab, WAN[0], &names, &[]), [NXDOMAIN, NXDOMAIN]);
+}
+
 /// Packets in the queue now, and handed over so far.
 fn queued(lab: &Lab) -> (u32, u64) {
     let queues = lab.exec(Host::Router, "cat /proc/net/netfilter/nfnetlink_queue");
