@@ -9,7 +9,7 @@
 //! connection that happened before it; when memory is short, the client that holds most
 //! loses its oldest, so that nobody's flood of look-ups makes others forgotten.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -73,6 +73,8 @@ pub fn who(mac: Option<Mac>, client: IpAddr) -> IpAddr {
 pub struct Names {
     config: NamesConfig,
     clients: HashMap<IpAddr, Client>,
+    /// How many addresses each client has, so that the largest is known at once.
+    sizes: BTreeSet<(usize, IpAddr)>,
     entries: usize,
     evicted: u64,
     /// Counts look-ups learned: the order of clients, independent of any clock.
@@ -137,7 +139,8 @@ impl Names {
     /// Empty.
     #[must_use]
     pub fn new(config: NamesConfig) -> Self {
-        Self { config, clients: HashMap::new(), entries: 0, evicted: 0, turn: 0 }
+        let (clients, sizes) = (HashMap::new(), BTreeSet::new());
+        Self { config, clients, sizes, entries: 0, evicted: 0, turn: 0 }
     }
 
     /// New limits; what is remembered stays as far as they allow.
@@ -180,21 +183,24 @@ impl Names {
         // Before and not after: the newest must not be the one that goes.
         self.make_room(1);
         let entry = Entry { name: name.clone(), time, before: None, again: false };
-        let client = self.clients.entry(client).or_default();
-        client.heard = self.turn;
-        client.map.insert(address, entry);
-        client.order.push_back(address);
+        let own = self.clients.entry(client).or_default();
+        own.heard = self.turn;
+        self.sizes.remove(&(own.map.len(), client));
+        own.map.insert(address, entry);
+        self.sizes.insert((own.map.len(), client));
+        own.order.push_back(address);
         self.entries += 1;
     }
 
     /// Room for `more` entries.
     fn make_room(&mut self, more: usize) {
         while self.entries + more > self.config.entries_max {
-            let largest = self.clients.iter_mut().max_by_key(|(ip, c)| (c.map.len(), **ip));
-            let Some((_, client)) = largest else { return };
-            if !client.evict() {
+            let Some((size, largest)) = self.sizes.pop_last() else { return };
+            let evicted = self.clients.get_mut(&largest).is_some_and(Client::evict);
+            if !evicted {
                 return;
             }
+            self.sizes.insert((size.saturating_sub(1), largest));
             self.entries -= 1;
             self.evicted += 1;
         }
@@ -202,7 +208,8 @@ impl Names {
 
     fn forget_quietest_client(&mut self) {
         let quietest = self.clients.iter().min_by_key(|(_, c)| c.heard).map(|(ip, _)| *ip);
-        if let Some(client) = quietest.and_then(|ip| self.clients.remove(&ip)) {
+        if let Some((ip, client)) = quietest.and_then(|ip| self.clients.remove_entry(&ip)) {
+            self.sizes.remove(&(client.map.len(), ip));
             self.entries -= client.map.len();
             self.evicted += client.map.len() as u64;
         }

@@ -18,7 +18,7 @@ use agentmon_router::collect::{Collector as _, Context, Delivery, Outbox, State,
 use agentmon_router::counters::Counters;
 use anyhow::ensure;
 
-use crate::measure::{cpu, tool};
+use crate::measure::{cpu, quantile_us, tool};
 use crate::report::{Figure, Goal, Peer, Report, talk};
 use crate::synthetic::{Home, block_list};
 
@@ -57,7 +57,7 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
         [("p50", 0.5, None), ("p99", 0.99, Some(Goal::AtMost(5.0))), ("p99.9", 0.999, None)]
     {
         let mut figure =
-            Figure::new(&format!("tier-0 verdict {what}"), quantile(&mut times, part), "us");
+            Figure::new(&format!("tier-0 verdict {what}"), quantile_us(&mut times, part), "us");
         figure.goal = goal;
         report.add(figure)?;
     }
@@ -160,13 +160,6 @@ fn verdicts(events: Vec<Event>, mut engine: Engine) -> Vec<u64> {
         found.clear();
     }
     times
-}
-
-/// In microseconds.
-fn quantile(times: &mut [u64], part: f64) -> f64 {
-    times.sort_unstable();
-    let index = (times.len() as f64 * part) as usize;
-    times.get(index.min(times.len().saturating_sub(1))).map_or(0.0, |ns| *ns as f64 / 1e3)
 }
 
 /// CPU seconds of awk over the same file; `None`: not installed.

@@ -11,15 +11,18 @@
 //! Adding a benchmark = one file and one line in [`BENCHMARKS`].
 
 mod conntrack;
+mod detectors;
 mod dns_log;
 mod flood;
 mod hub;
 mod hub_peer;
 mod measure;
+mod office;
 mod report;
 mod ring;
 mod router;
 mod synthetic;
+mod tier0;
 mod world;
 
 use std::io::Write as _;
@@ -62,6 +65,14 @@ const BENCHMARKS: &[Benchmark] = &[
         run: dns_log::run,
     },
     Benchmark {
+        name: "tier0",
+        about: "every detector on: time of an event, memory, ten times the load",
+        programs: &[],
+        isolated: false,
+        limit: Duration::from_secs(300),
+        run: tier0::run,
+    },
+    Benchmark {
         name: "ring",
         about: "events through the SQLite ring, against a transaction per row",
         programs: &[],
@@ -93,6 +104,7 @@ Measures agentmon and its peers in one run; a figure beside a peer is told as a 
 
 usage: agentmon-bench [--json] [NAME...]   measure (all, or the named)
        agentmon-bench --list               what there is
+       agentmon-bench --detectors          measure each detector; docs/detectors.md
        agentmon-bench --programs [NAME...] the programs these run, one a line";
 
 fn main() -> ExitCode {
@@ -103,6 +115,7 @@ fn main() -> ExitCode {
         ["role", role @ ..] => conntrack::role(role).map(|()| ExitCode::SUCCESS),
         ["--help" | "-h"] => say(USAGE),
         ["--list"] => list(),
+        ["--detectors"] => detectors::markdown().and_then(|text| say(text.trim_end())),
         ["--programs", names @ ..] => programs(names),
         ["--json", names @ ..] => measure_all(names, true),
         names => measure_all(names, false),

@@ -87,6 +87,21 @@ pub(crate) fn written_bytes(pid: u32) -> anyhow::Result<u64> {
     bytes.with_context(|| format!("{path} has no write_bytes"))
 }
 
+/// Time this thread had a processor, whatever else ran beside it (`sched-stats.rst`).
+pub(crate) fn thread_ns() -> anyhow::Result<u64> {
+    let path = "/proc/thread-self/schedstat";
+    let text = std::fs::read_to_string(path).context(path)?;
+    let number = text.split(' ').next().and_then(|n| n.parse().ok());
+    number.with_context(|| format!("{path}: {text:?}"))
+}
+
+/// A part of nanoseconds, in microseconds: 0.5 for the median, 1 for the longest.
+pub(crate) fn quantile_us(times: &mut [u64], part: f64) -> f64 {
+    times.sort_unstable();
+    let index = (times.len() as f64 * part) as usize;
+    times.get(index.min(times.len().saturating_sub(1))).map_or(0.0, |ns| *ns as f64 / 1e3)
+}
+
 /// A tool of the system; `/usr/sbin` is looked at too, it is not on every user's path.
 pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();

@@ -14,6 +14,10 @@ pub struct Expect {
     /// Settings of the detectors, where the usual ones would make a scenario of days.
     #[serde(default)]
     pub settings: Tier0Config,
+    /// Rules that must find nothing beyond mere information, where even their findings are of
+    /// low severity.
+    #[serde(default)]
+    pub silent: Vec<String>,
     /// Findings that must be made. Any other finding is an error.
     #[serde(default)]
     pub finding: Vec<Wanted>,
@@ -79,7 +83,11 @@ pub fn judge(expect: &Expect, found: &[(u64, Finding)]) -> Vec<String> {
             complaints.push(format!("{what}: after {after} s, want within {latest} s"));
         }
     }
-    let is_told = |f: &Finding| f.severity() >= Severity::Medium;
+    let is_silent = |f: &Finding| expect.silent.contains(&f.rule);
+    let is_told = |f: &Finding| {
+        let least = if is_silent(f) { Severity::Low } else { Severity::Medium };
+        f.severity() >= least
+    };
     let is_wanted = |f: &Finding| expect.finding.iter().any(|wanted| wanted.is_met_by(f));
     for (after, extra) in found.iter().filter(|(_, f)| is_told(f) && !is_wanted(f)) {
         let Finding { rule, subject, client, score, why, .. } = extra;
@@ -95,7 +103,7 @@ mod tests {
     use super::*;
 
     fn expect() -> Expect {
-        let text = "twin = 'b'\n[[finding]]\nrule = 'dga'\nsubject = 'x*'\nat_most = 2\n\
+        let text = "twin = 'b'\nsilent = ['quiet']\n[[finding]]\nrule = 'dga'\nsubject = 'x*'\nat_most = 2\n\
                     score = [0.5, 0.9]\nwithin_seconds = 10\n";
         toml::from_str(text).expect("valid")
     }
@@ -123,6 +131,7 @@ mod tests {
         check(&three, &["3 times"]);
         let good = found("dga", "x1", 0.6, 3);
         check(&[good.clone(), found("dga", "y", 0.6, 3)], &["not expected, after 3 s: dga y"]);
-        check(&[good, found("dga", "y", 0.39, 3)], &[]);
+        check(&[good.clone(), found("dga", "y", 0.39, 3)], &[]);
+        check(&[good, found("quiet", "y", 0.2, 3)], &["not expected, after 3 s: quiet y"]);
     }
 }

@@ -16,7 +16,7 @@ pub(super) const PRINTER: &str = "192.168.77.25";
 pub type Write = fn(&mut Script);
 
 /// Name, seed and script of each scenario.
-pub const ALL: [(&str, u64, Write); 26] = [
+pub const ALL: [(&str, u64, Write); 28] = [
     ("blocklist-hit", 1, blocklist_hit),
     ("blocklist-lookalike", 2, blocklist_lookalike),
     ("dga-flood", 3, dga_flood),
@@ -43,6 +43,8 @@ pub const ALL: [(&str, u64, Write); 26] = [
     ("scan-file-transfer", 24, wire::scan_file_transfer),
     ("unusual-port", 25, wire::unusual_port),
     ("unusual-port-usual", 26, wire::unusual_port_usual),
+    ("watched", 27, watched),
+    ("watched-lookalike", 28, watched_lookalike),
 ];
 
 fn blocklist_hit(s: &mut Script) {
@@ -203,6 +205,28 @@ fn new_device_known(s: &mut Script) {
     }
     // The provider swaps the box at its end of the line.
     s.shows(1_000.0, "00:00:5e:00:53:01", "203.0.113.1", None);
+}
+
+fn watched(s: &mut Script) {
+    household(s, 600.0);
+    // The phone opens the place again and again; the laptop comes by an alias.
+    for n in 0..10 {
+        let second = 200.0 + f64::from(n) * 20.0;
+        s.asks(second, PHONE, "www.casino.example", Some("198.51.100.60"));
+    }
+    s.asks_alias(300.0, LAPTOP, "play.shop.example", "eu.casino.example", "198.51.100.61");
+}
+
+fn watched_lookalike(s: &mut Script) {
+    household(s, 600.0);
+    for round in 0..4 {
+        let names =
+            ["notcasino.example", "casino.example.com", "casino-example.com", "casino.test"];
+        for (n, name) in names.into_iter().enumerate() {
+            let second = 200.0 + 40.0 * f64::from(round) + n as f64;
+            s.asks(second, PHONE, name, Some("198.51.100.60"));
+        }
+    }
 }
 
 /// What always goes on: names that exist, asked for and connected to.

@@ -179,3 +179,21 @@ fn new_limits_hold_at_once() {
     names.reconfigure(NamesConfig { entries_max: 10, keep_seconds: 3600 });
     assert_eq!(names.len(), 10);
 }
+
+proptest::proptest! {
+    #[test]
+    fn the_largest_client_is_known(
+        answers in proptest::collection::vec((0u8..12, 0u8..40), 0..300),
+        entries_max in 1usize..30,
+    ) {
+        let mut names = Names::new(NamesConfig { entries_max, ..NamesConfig::default() });
+        for (n, (client, address)) in answers.into_iter().enumerate() {
+            let (client, address) = (format!("192.0.2.{client}"), format!("203.0.113.{address}"));
+            names.learn(at(n as i64), &answer(&client, "a.example", &address));
+            let sizes = names.clients.iter().map(|(ip, c)| (c.map.len(), *ip));
+            assert_eq!(names.sizes, sizes.collect());
+            assert_eq!(names.len(), names.sizes.iter().map(|(size, _)| size).sum::<usize>());
+            assert!(names.len() <= entries_max);
+        }
+    }
+}

@@ -14,10 +14,37 @@ use agentmon_core::event::Body;
 use agentmon_core::finding::Finding;
 use agentmon_core::time::Timestamp;
 
+use super::config::Config;
+
 /// A sender was heard, or is expected, and says nothing.
 pub const SILENT: &str = "log-silent";
 /// A sender's messages are dated far from now, for minutes.
 pub const LATE: &str = "log-late";
+
+/// What everybody should know about one of these findings.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// As in [`Finding::rule`].
+    pub name: &'static str,
+    /// What it tells, in a few words.
+    pub tells: &'static str,
+    /// From where on it speaks, with the numbers of these settings.
+    pub threshold: fn(&Config) -> String,
+}
+
+/// Both.
+pub static RULES: [Rule; 2] = [
+    Rule {
+        name: LATE,
+        tells: "a log that comes late, or whose clock is wrong",
+        threshold: |c| format!("{} s for a minute", c.lag_seconds),
+    },
+    Rule {
+        name: SILENT,
+        tells: "a log that fell silent, or never came",
+        threshold: |c| format!("{} s of silence", c.silence_seconds),
+    },
+];
 
 /// Blind in part: worth a look today.
 const SILENT_SCORE: f64 = 0.5;
