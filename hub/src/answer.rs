@@ -20,7 +20,7 @@ use crate::control::{Reply, Request};
 use crate::ingest::Incoming;
 use crate::store::writer::{Who, Writer};
 use crate::store::{FILE_NAME, StoreError, migrate};
-use crate::{alert, enroll, tls};
+use crate::{alert, enroll, feeds, tls};
 
 /// Most addresses given to `enroll` that are kept for the certificate.
 const EXTRA_NAMES_MAX: usize = 20;
@@ -42,6 +42,57 @@ pub fn row(columns: &[(&str, Value)]) -> Vec<Reply> {
         Reply::Row { values: columns.iter().map(|(_, value)| value.clone()).collect() },
         done(1),
     ]
+}
+
+/// The columns of [`feeds`].
+pub const FEED_COLUMNS: [&str; 12] = [
+    "name", "origin", "licence", "entries", "lines", "refused", "changed", "checked", "state",
+    "failures", "report", "accepted",
+];
+
+/// The lists for routers, one row each.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn feeds(data_dir: &Path) -> anyhow::Result<Vec<Reply>> {
+    let time = |ms: i64| match ms {
+        0 => Value::Null,
+        ms => agentmon_core::Timestamp::from_nanos(ms.saturating_mul(1_000_000)).to_string().into(),
+    };
+    let feeds = feeds::all(data_dir)?;
+    let names = FEED_COLUMNS.map(str::to_owned).into();
+    let types = vec!["VARCHAR".to_owned(); FEED_COLUMNS.len()];
+    let mut replies = vec![Reply::Columns { names, types }];
+    let count = feeds.len() as u64;
+    replies.extend(feeds.into_iter().map(|feed| {
+        let state = if feed.error.is_empty() { "ok".to_owned() } else { feed.error };
+        let values = vec![
+            feed.name.into(),
+            feed.origin.into(),
+            feed.licence.into(),
+            feed.entries.into(),
+            feed.lines.into(),
+            feed.refused.into(),
+            time(feed.changed),
+            time(feed.checked),
+            state.into(),
+            feed.failures.into(),
+            feed.report.into(),
+            feed.accepted.into(),
+        ];
+        Reply::Row { values }
+    }));
+    replies.push(done(count));
+    Ok(replies)
+}
+
+/// The next content of a list is taken, however small.
+///
+/// # Errors
+/// There is no such list.
+pub fn accept_feed(data_dir: &Path, name: &str) -> anyhow::Result<Vec<Reply>> {
+    feeds::accept(data_dir, name)?;
+    Ok(vec![done(1)])
 }
 
 const fn done(count: u64) -> Reply {
@@ -97,7 +148,11 @@ pub fn change(
             let outcomes = writer.store(vec![incoming])?;
             Ok(vec![done(outcomes.iter().map(|o| o.stored).sum())])
         }
-        Request::Query { .. } | Request::Status | Request::Reload => {
+        Request::Query { .. }
+        | Request::Status
+        | Request::Reload
+        | Request::Feeds
+        | Request::AcceptFeed { .. } => {
             bail!("not a change")
         }
     }

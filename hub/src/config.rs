@@ -11,7 +11,7 @@ use agentmon_router::logging;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{store, tls};
+use crate::{feeds, store, tls};
 
 /// The port sensors send to.
 pub const PORT: u16 = 8787;
@@ -19,13 +19,15 @@ pub const PORT: u16 = 8787;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// All settings of the hub.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where sensors connect.
     pub server: Server,
     /// The database.
     pub store: Store,
+    /// Lists for routers: what nobody should talk to.
+    pub lists: feeds::Config,
     /// Syslog that this machine takes in itself, as a router would.
     pub syslog: syslog::Config,
     /// What is logged and how.
@@ -138,6 +140,7 @@ impl Config {
         within("server.ingests_max", count(server.ingests_max), 1, 64)?;
         within("store.memory_mib", self.store.memory_mib.into(), 128, 1 << 20)?;
         within("store.threads", self.store.threads.into(), 1, 256)?;
+        self.lists.validate()?;
         if server.names.len() > 50 {
             return Err(("server.names".into(), "at most 50 names".into()));
         }

@@ -70,6 +70,13 @@ pub enum Request {
         /// [`agentmon_core::wire`] batch, base64.
         batch: String,
     },
+    /// The lists for routers: one row each.
+    Feeds,
+    /// The next content of a list is taken, however small.
+    AcceptFeed {
+        /// The list's name.
+        name: String,
+    },
     /// The hub's own state as one row of JSON.
     Status,
     /// Reads the configuration again.

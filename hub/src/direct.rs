@@ -36,6 +36,8 @@ pub fn answer(
             facts.extend(answer::store_status(&connection, data_dir)?);
             answer::row(&facts)
         }
+        Request::Feeds => answer::feeds(data_dir)?,
+        Request::AcceptFeed { name } => answer::accept_feed(data_dir, name)?,
         Request::Reload => {
             bail!("no hub runs on {}; there is nothing to reload", data_dir.display())
         }

@@ -1,8 +1,8 @@
 //! The hub of agentmon as a library: what the `agentmon` command runs.
 //!
 //! The files follow the data: `ingest` (HTTPS, one task per sensor) -> `store` (DuckDB,
-//! one writer thread) -> `correlate` -> `alert` -> `cli`. [`control`] is how the
-//! command line talks to a running hub.
+//! one writer thread) -> `correlate` -> `alert` -> `cli`; `feeds` gathers lists for routers.
+//! [`control`] is how the command line talks to a running hub.
 
 pub mod alert;
 pub mod answer;
@@ -18,6 +18,7 @@ pub mod devices;
 pub mod direct;
 pub mod enroll;
 pub mod eval;
+pub mod feeds;
 pub mod import;
 pub mod ingest;
 pub mod listener;

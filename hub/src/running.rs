@@ -18,7 +18,7 @@ use crate::enroll::Registry;
 use crate::store::handle::Handle;
 use crate::store::query;
 use crate::store::writer::Writer;
-use crate::{answer, tls};
+use crate::{answer, feeds, tls};
 
 /// What requests work with.
 pub(crate) struct Core {
@@ -27,6 +27,7 @@ pub(crate) struct Core {
     pub(crate) store: Handle,
     pub(crate) registry: Arc<Registry>,
     pub(crate) served: Arc<tls::Served>,
+    pub(crate) lists: Arc<feeds::Service>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: Mono,
     pub(crate) listen: SocketAddr,
@@ -79,6 +80,7 @@ impl Core {
         if let Some(log) = &self.log {
             log.reload(&new.log);
         }
+        self.lists.reconfigure(&new.lists);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = new;
         self.renew()
     }
@@ -147,6 +149,8 @@ impl Answers for Core {
                 return query::run(&reader, query, on);
             }
             Request::Status => self.status()?,
+            Request::Feeds => answer::feeds(&self.place.data_dir)?,
+            Request::AcceptFeed { name } => answer::accept_feed(&self.place.data_dir, name)?,
             Request::Reload => {
                 self.reload()?;
                 vec![Reply::Done { count: 1, truncated: false }]

@@ -27,7 +27,7 @@ use crate::running::{Core, advertised, names};
 use crate::store::StoreError;
 use crate::store::handle::Handle;
 use crate::store::writer::Writer;
-use crate::{answer, listener, server, tls};
+use crate::{answer, feeds, listener, server, tls};
 
 /// Requests in work at the stop are given this long.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -95,6 +95,9 @@ impl Hub {
         let served = tls::Served::new(ca, names(&config, extra), clock.mono())?;
         let acceptor = TlsAcceptor::from(served.server_config()?);
         let (store, thread) = Handle::start(writer).context("starting the writer")?;
+        let lists =
+            feeds::Service::start(config.lists.clone(), &place.data_dir, Arc::clone(&clock));
+        let lists = Arc::new(lists.context("lists")?);
         let shared = Arc::new(server::Shared::new(
             store.clone(),
             Arc::clone(&registry),
@@ -102,6 +105,7 @@ impl Hub {
             Arc::clone(&clock),
             Duration::from_secs(config.server.request_seconds),
             config.server.ingests_max,
+            Arc::clone(&lists),
         ));
         let bounds = listener::Bounds {
             total: config.server.connections_max,
@@ -113,6 +117,7 @@ impl Hub {
             store,
             registry,
             served,
+            lists,
             started: clock.mono(),
             clock,
             listen: address,
@@ -214,6 +219,7 @@ impl Hub {
         // It has its own patience; a panic in it is in the log already.
         drop(runtime.block_on(serving));
         runtime.shutdown_timeout(Duration::from_secs(1));
+        self.core.lists.stop();
         self.core.store.stop();
         let joined = self.writer.take().map(JoinHandle::join);
         drop(std::fs::remove_file(&self.socket));

@@ -386,3 +386,50 @@ fn a_second_hub_and_a_taken_port_fail_with_the_cause() {
     let error = Hub::start(config, place, Arc::new(SystemClock), None).unwrap_err();
     assert!(error.to_string().contains("server.ingests_max"), "{error}");
 }
+
+/// What a router gets of lists: by its token, by entity tag, whole.
+#[test]
+fn routers_fetch_lists_by_tag() {
+    use agentmon_core::tier0::blocklist::{Blocklist, Footer};
+    use agentmon_router::forward::client::Fetched;
+    let (dir, texts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = texts.path().join("ads.txt");
+    std::fs::write(&path, "0.0.0.0 ads.example\n203.0.113.0/24\n").unwrap();
+    let mut config = config();
+    let source = crate::feeds::Source { name: "ads".into(), path, ..Default::default() };
+    config.lists.sources.push(source);
+    let hub = start(dir.path(), config);
+    let good = join(&hub, "attic");
+    let client = sensor(&good);
+    let mut form = Vec::new();
+    for _ in 0..600 {
+        form.clear();
+        match client.lists(&[], 1 << 20, &mut form).unwrap() {
+            Fetched::Whole => break,
+            _ => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+    let checksum = Footer::parse(&form).unwrap().checksum();
+    let lists = Blocklist::open(Arc::new(form)).unwrap();
+    assert!(lists.lookup(&"x.ads.example".parse().unwrap()).is_some());
+    assert!(lists.lookup_address("203.0.113.9".parse().unwrap(), None).is_some());
+    let mut none = Vec::new();
+    let fetch = |known: &[u64], most, out: &mut Vec<u8>| client.lists(known, most, out);
+    assert_eq!(fetch(&[checksum], 1 << 20, &mut none), Ok(Fetched::Unchanged));
+    assert_eq!(fetch(&[7, checksum], 1 << 20, &mut none), Ok(Fetched::Unchanged));
+    assert_eq!(fetch(&[7], 1 << 20, &mut none), Ok(Fetched::Whole));
+    assert_eq!(fetch(&[], 1_000, &mut none), Err(Refusal::TooLarge));
+    let stranger = Join { token: "wrong".into(), ..good };
+    let refused = sensor(&stranger).lists(&[], 1 << 20, &mut Vec::new());
+    assert!(matches!(refused, Err(Refusal::Token(_))), "{refused:?}");
+    // The account of it, with and without a hub.
+    let feeds = || ask_all(dir.path(), &Request::Feeds);
+    assert_eq!((feeds()[0][0].as_str(), feeds()[0][3].as_u64()), (Some("ads"), Some(2)));
+    hub.stop().unwrap();
+    assert_eq!(feeds()[0][0], "ads");
+    assert!(ask(dir.path(), &Request::AcceptFeed { name: "nobody".into() }).is_err());
+}
+
+fn ask_all(dir: &Path, request: &Request) -> Vec<Vec<Value>> {
+    ask(dir, request).unwrap()
+}

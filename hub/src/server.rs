@@ -1,6 +1,7 @@
 //! The HTTPS side: sensors send batches, and ask whether they are known.
 //!
-//! `POST /v1/ingest` (a batch), `GET /v1/hello` (is my token good?), `GET /healthz` (is
+//! `POST /v1/ingest` (a batch), `GET /v1/hello` (is my token good?), `GET /v1/lists` (what
+//! nobody should talk to, compiled; by entity tag), `GET /healthz` (is
 //! the process alive? no token). Answers are JSON; a refusal is `{"error": ...}` with a
 //! reason the operator of the sensor can act on.
 //! Runs on the hub's async threads; decoding on blocking ones, storing on the writer.
@@ -17,11 +18,14 @@ use std::time::Duration;
 use agentmon_core::time::Clock;
 use agentmon_core::wire::{self, WireError};
 use agentmon_router::counters::Counters;
+use agentmon_router::forward::client::{LISTS_TYPE, etag};
 use agentmon_router::ratelimit::LogLimit;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER,
+};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -30,6 +34,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::enroll::{Denied, Registry, Sensor};
+use crate::feeds::Service;
 use crate::ingest::Incoming;
 use crate::store::StoreError;
 use crate::store::handle::{Handle, Refused};
@@ -52,6 +57,8 @@ pub struct Shared {
     busy: Mutex<HashSet<i32>>,
     /// One line per reason and minute.
     lines: LogLimit,
+    /// What routers fetch of lists.
+    lists: Arc<Service>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -70,6 +77,7 @@ impl Shared {
         clock: Arc<dyn Clock>,
         request_time: Duration,
         ingests_max: usize,
+        lists: Arc<Service>,
     ) -> Self {
         Self {
             store,
@@ -80,6 +88,7 @@ impl Shared {
             ingests: Semaphore::new(ingests_max),
             busy: Mutex::default(),
             lines: LogLimit::default(),
+            lists,
         }
     }
 
@@ -112,6 +121,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/ingest", post(ingest))
         .route("/v1/hello", get(hello))
+        .route("/v1/lists", get(lists))
         .route("/healthz", get(|| async { axum::Json(json!({ "alive": true })) }))
         .fallback(missing)
         .method_not_allowed_fallback(method)
@@ -177,6 +187,26 @@ async fn hello(State(shared): State<Arc<Shared>>, request: Request) -> Response 
         .into_response(),
         Err(refusal) => refusal.answer(&shared, peer(&request)),
     }
+}
+
+/// The compiled lists, unless the router has them (RFC 9110 section 13.1.2).
+async fn lists(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if let Err(refusal) = authenticate(&shared, request.headers()) {
+        return refusal.answer(&shared, peer(&request));
+    }
+    let Some(served) = shared.lists.served() else {
+        return refuse(StatusCode::NOT_FOUND, "this hub has no lists (see `lists` in hub.toml)");
+    };
+    let tag = etag(served.checksum);
+    let known = request.headers().get_all(IF_NONE_MATCH).iter();
+    let known = known.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    if known.map(str::trim).any(|known| known == tag) {
+        shared.counters.counter("lists.unchanged").inc();
+        return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
+    }
+    shared.counters.counter("lists.sent").inc();
+    let headers = [(ETAG, tag), (CONTENT_TYPE, LISTS_TYPE.to_owned())];
+    (headers, Body::from(served.bytes)).into_response()
 }
 
 async fn ingest(State(shared): State<Arc<Shared>>, request: Request) -> Response {

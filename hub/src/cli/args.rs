@@ -165,6 +165,15 @@ See also: agentmon alerts status:acked")]
         "agentmon stats device:NAME, agentmon vendors"
     ))]
     Devices(DevicesArgs),
+    /// Lists for routers: what was taken of each, from where, and what is wrong
+    #[command(after_help = "\
+Examples:
+  agentmon feeds                              every list: entries, last change, errors
+  agentmon feeds --json | jq -r .report       what became of each list's lines
+  agentmon feeds accept NAME                  it is meant to be so much smaller
+Lists are set in hub.toml, section [lists]; routers fetch what is compiled of them.
+See also: agentmon-router score NAME, agentmon alerts rule:blocklist")]
+    Feeds(FeedsArgs),
     /// Makers of devices, by their MACs: which table, who made what, a newer table
     #[command(after_help = "\
 Examples:
@@ -644,4 +653,23 @@ impl UpArgs {
             kernel_setup: self.kernel_setup,
         }
     }
+}
+
+/// `feeds`.
+#[derive(Debug, Args)]
+pub(crate) struct FeedsArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<FeedsAction>,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// What to do with a list.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FeedsAction {
+    /// Takes the list's next content, however much smaller it is
+    Accept {
+        /// The list
+        name: String,
+    },
 }

@@ -23,6 +23,7 @@ mod dns;
 mod eval;
 mod eval_tunnel;
 pub(crate) mod feed;
+mod feeds;
 mod filter;
 mod findings;
 mod firewall;
@@ -133,6 +134,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Timeline(args) => timeline::run(&args, context),
         Command::Devices(args) => devices::run(&args, context),
         Command::Vendors(_) => unreachable!("needs no store"),
+        Command::Feeds(args) => feeds::run(&args, context),
         Command::Sensors(args) => sensors::run(&args, context),
         Command::Enroll(args) => sensors::enroll(&args, context),
         Command::Sql(args) => sql::run(&args, context),

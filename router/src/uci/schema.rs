@@ -46,7 +46,7 @@ pub struct Setting {
 }
 
 /// Type and name of every section that exists once.
-pub const SECTIONS: [(&str, &str); 19] = [
+pub const SECTIONS: [(&str, &str); 20] = [
     ("agentmon", "main"),
     ("ring", "ring"),
     ("hub", "hub"),
@@ -65,6 +65,7 @@ pub const SECTIONS: [(&str, &str); 19] = [
     ("detector", "dns_bypass"),
     ("detector", "rejects"),
     ("detector", "new_device"),
+    ("detector", "watched"),
     ("devices", "devices"),
 ];
 
@@ -150,6 +151,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("blocklist", "entries_max", Form::Count, "tier0.blocklist.entries_max"),
     setting("blocklist", "repeat", Form::Seconds, "tier0.blocklist.repeat_seconds"),
     setting("blocklist", "allow", Form::Texts, "tier0.blocklist.allow"),
+    setting("blocklist", "pattern", Form::Texts, "tier0.blocklist.patterns"),
+    setting("blocklist", "hub_lists", Form::Flag, "hub_lists.enabled"),
+    setting("blocklist", "hub_lists_size", Form::Bytes, "hub_lists.bytes_max"),
     setting("dga", "enabled", Form::Flag, "tier0.dga.enabled"),
     setting("dga", "suspicious", Form::Fraction, "tier0.dga.suspicious"),
     setting("dga", "strong", Form::Fraction, "tier0.dga.strong"),
@@ -183,9 +187,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("new_device", "many", Form::Count, "tier0.new_device.many"),
     setting("devices", "name", Form::Texts, "devices.names"),
     setting("devices", "known_path", Form::Path, "devices.known_path"),
+    setting("watched", "enabled", Form::Flag, "tier0.watched.enabled"),
+    setting("watched", "name", Form::Texts, "tier0.watched.names"),
     setting(LIST, "enabled", Form::Flag, ""),
     setting(LIST, "path", Form::Path, ""),
     setting(LIST, "score", Form::Fraction, ""),
+    setting(LIST, "kind", Form::Text, ""),
     setting(LIST, "block", Form::Flag, ""),
     setting(LIST, "domain", Form::Texts, ""),
 ];

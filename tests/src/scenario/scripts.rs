@@ -16,7 +16,9 @@ pub(super) const PRINTER: &str = "192.168.77.25";
 pub type Write = fn(&mut Script);
 
 /// Name, seed and script of each scenario.
-pub const ALL: [(&str, u64, Write); 28] = [
+pub const ALL: [(&str, u64, Write); 30] = [
+    ("blocklist-address", 901, blocklist_address),
+    ("blocklist-address-near", 902, blocklist_address_near),
     ("blocklist-hit", 1, blocklist_hit),
     ("blocklist-lookalike", 2, blocklist_lookalike),
     ("dga-flood", 3, dga_flood),
@@ -46,6 +48,36 @@ pub const ALL: [(&str, u64, Write); 28] = [
     ("watched", 27, watched),
     ("watched-lookalike", 28, watched_lookalike),
 ];
+
+/// A command server that is listed by its address, and a network that is listed whole.
+fn blocklist_address(s: &mut Script) {
+    household(s, 900.0);
+    // A name that nobody lists leads to the listed address.
+    for n in 0..8 {
+        let second = 100.0 + f64::from(n) * 60.0;
+        s.asks(second, CAMERA, "update.fresh.example", Some("198.51.100.150"));
+        s.connects(second + 0.2, CAMERA, "198.51.100.150", 443, 2.0);
+    }
+    // Only this port of that address is listed.
+    s.asks(300.0, PHONE, "cdn.example.org", Some("198.51.100.151"));
+    s.connects(300.5, PHONE, "198.51.100.151", 8_080, 3.0);
+    s.asks(400.0, TELEVISION, "tv.example.org", Some("203.0.113.77"));
+    s.connects(400.5, TELEVISION, "203.0.113.77", 443, 3.0);
+}
+
+/// The same shape beside what is listed: the neighbour's address, another port, an exception.
+fn blocklist_address_near(s: &mut Script) {
+    household(s, 900.0);
+    for n in 0..8 {
+        let second = 100.0 + f64::from(n) * 60.0;
+        s.asks(second, CAMERA, "update.fresh.example", Some("198.51.100.152"));
+        s.connects(second + 0.2, CAMERA, "198.51.100.152", 443, 2.0);
+    }
+    s.asks(300.0, PHONE, "cdn.example.org", Some("198.51.100.151"));
+    s.connects(300.5, PHONE, "198.51.100.151", 443, 3.0);
+    s.asks(400.0, TELEVISION, "tv.example.org", Some("203.0.114.77"));
+    s.connects(400.5, TELEVISION, "203.0.114.77", 443, 3.0);
+}
 
 fn blocklist_hit(s: &mut Script) {
     household(s, 600.0);

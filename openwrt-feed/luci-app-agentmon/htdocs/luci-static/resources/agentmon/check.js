@@ -151,6 +151,14 @@ return baseclass.extend({
 		return validator((value) => DOMAIN.test(value), _('a domain name like example.com'));
 	},
 
+	exempt() {
+		return validator((value) => DOMAIN.test(value) || /^([0-9]+([.][0-9]+){3}|[0-9a-f]*:[0-9a-f:]*)(\/[0-9]+)?$/i.test(value), _('a domain name, an address or a network'));
+	},
+
+	pattern() {
+		return validator((value) => /^[a-z0-9._-]{3,100}$/i.test(value) && /[a-z0-9]/i.test(value), _('3 to 100 letters, digits, -, _ and dots'));
+	},
+
 	service() {
 		return validator((value) => {
 			const match = SERVICE.exec(value);

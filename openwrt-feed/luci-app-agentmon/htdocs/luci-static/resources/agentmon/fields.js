@@ -219,7 +219,10 @@ return baseclass.extend({
 		let s = section(map, 'blocklist', 'detector', _('Detector: names on a list'), _('The lists themselves are below.'));
 		flag(s, 'enabled', _('Switched on'), '', '1');
 		only(value(s, 'entries_max', _('Names over all lists'), _('A million takes about 9 MB of memory.'), '1000000', check.whole(1, 100000000)),
-			values(s, 'allow', _('Never told'), _('Names that are fine, with all below them.'), check.domain()),
+			values(s, 'allow', _('Never told'), _('Names that are fine, with all below them; addresses and networks.'), check.exempt()),
+			values(s, 'pattern', _('Known-bad parts of names'), _('At the begin of a label: evil- finds evil-7.example.'), check.pattern()),
+			flag(s, 'hub_lists', _('Lists of the hub'), _('Whether the lists that the hub has compiled are fetched.'), '1'),
+			value(s, 'hub_lists_size', _('Memory for them'), _('A million entries are 8 MB.'), '16M', check.size('1M', '1G')),
 			this.repeat(s));
 
 		s = section(map, 'dga', 'detector', _('Detector: generated names'), _('Names that look as if a program had made them.'));
@@ -258,6 +261,10 @@ return baseclass.extend({
 			flag(s, 'inbound', _('Sum up the internet'), _('Whether to sum up what came from outside.'), '1'),
 			this.repeat(s));
 
+		s = section(map, 'watched', 'detector', _('Detector: watched names'), _('Names you want to know of: told once of each device that asks for them.'));
+		flag(s, 'enabled', _('Switched on'), '', '1');
+		only(values(s, 'name', _('Watched names'), '', check.domain()));
+
 		s = section(map, 'new_device', 'detector', _('Detector: new devices'), _('Devices that were never seen before.'));
 		flag(s, 'enabled', _('Switched on'), '', '1');
 		only(value(s, 'learn', _('Learn at first'), _('For so long after the very first start devices are learnt and not told.'), '1d', check.duration('0s', '365d')),
@@ -284,6 +291,11 @@ return baseclass.extend({
 		const path = value(s, 'path', _('File'), '', '/etc/agentmon/lists/example.txt', check.path());
 		value(s, 'score', _('How grave'), _('0 to 1: from 0.2 low, 0.4 medium, 0.6 high, above 0.8 critical.'), '0.8', check.share());
 		flag(s, 'block', _('May be enforced'), _('Whether what is listed here is stopped where that is switched on.'), '0');
+		const kind = s.option(form.ListValue, 'kind', _('What it is for'));
+		kind.default = 'bad';
+		kind.value('bad', _('tell what stands on it'));
+		kind.value('allow', _('never tell what stands on it'));
+		kind.value('watch', _('tell once of each device'));
 		const names = values(s, 'domain', _('Names'), _('Names on the list, in place of a file.'), check.domain());
 		either(enabled, path, names);
 	}

@@ -17,7 +17,7 @@ const SECTIONS = {
 	conntrack: 'collector', firewall: 'collector', passive_dns: 'collector',
 	dnsmasq_log: 'collector', adguard: 'collector', syslog: 'collector',
 	leases: 'collector', neighbours: 'collector',
-	blocklist: 'detector', dga: 'detector', direct_ip: 'detector', dns_bypass: 'detector', rejects: 'detector', new_device: 'detector',
+	blocklist: 'detector', dga: 'detector', direct_ip: 'detector', dns_bypass: 'detector', rejects: 'detector', new_device: 'detector', watched: 'detector',
 	devices: 'devices'
 };
 
