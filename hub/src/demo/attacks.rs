@@ -176,7 +176,7 @@ fn tunnel(home: &Home, world: &mut World) -> Planted {
         name: "dns-tunnel",
         what: "carries data in the labels of 900 TXT queries",
         client: device.ip,
-        tier0: None,
+        tier0: Some("dns-tunnel"),
         subject: Some("fastrelay.example".to_owned()),
         from,
         to: time,
