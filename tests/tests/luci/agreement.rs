@@ -17,7 +17,7 @@ use super::Stage;
 const MEANT_MAX: u64 = 31_536_000;
 
 /// Settings that are chosen from a list, not typed.
-const CHOICES: [&str; 2] = ["log_level", "enforce_block"];
+const CHOICES: [&str; 3] = ["log_level", "enforce_block", "kind"];
 
 /// Words tried in fields of text, of any kind.
 const WORDS: [&str; 44] = [

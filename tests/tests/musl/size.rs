@@ -8,7 +8,8 @@ use agentmon_tests::lab::world::say;
 use crate::elf::{self, Elf};
 use crate::router::Musl;
 
-/// Most bytes of a stripped binary (the goal is 3 MB) and of a package of either format.
+/// Most bytes of a stripped binary (the goal is 3 MB) and of a package of either format, which
+/// the tables of the DGA score, being noise to a packer, weigh on most (0.2 MB).
 struct Budget {
     binary: u64,
     package: u64,
@@ -16,9 +17,9 @@ struct Budget {
 
 fn budget(machine: u16) -> Budget {
     match machine {
-        elf::AARCH64 => Budget { binary: 4_000_000, package: 2 << 20 },
+        elf::AARCH64 => Budget { binary: 4_000_000, package: 2_500_000 },
         // Its code is longer, and a PC has more room than a router's flash.
-        _ => Budget { binary: 4_400_000, package: 2_300_000 },
+        _ => Budget { binary: 4_800_000, package: 2_800_000 },
     }
 }
 

@@ -46,11 +46,17 @@ function value(parent, name, title, help, standard, validate) {
 
 function values(parent, name, title, help, type) {
 	const option = parent.option(form.DynamicList, name, title, help);
+	option[typeof type == 'string' ? 'datatype' : 'validate'] = type;
+	return option;
+}
 
-	if (typeof type == 'string')
-		option.datatype = type;
-	else
-		option.validate = type;
+/* One of a few words, each with what it means. */
+function choice(parent, name, title, help, standard, ...words) {
+	const option = parent.option(form.ListValue, name, title, help);
+	option.default = standard;
+
+	for (const [ word, meaning ] of words)
+		option.value(word, meaning);
 
 	return option;
 }
@@ -108,20 +114,13 @@ return baseclass.extend({
 		flag(s, 'enforce_addresses', _('Stop listed addresses'), _('Also the first packets to listed addresses, not only questions for listed names.'), '1');
 		values(s, 'enforce_interface', _('Hold packets from'), _('Interfaces whose packets are held, such as br-lan. None: all.'), check.iface());
 
-		const block = s.option(form.ListValue, 'enforce_block', _('How to stop'), _('Whether the device gets an answer: no such name, connection refused.'));
-		block.default = 'nxdomain';
-		block.value('nxdomain', _('with an answer'));
-		block.value('drop', _('in silence'));
+		choice(s, 'enforce_block', _('How to stop'), _('Whether the device gets an answer: no such name, connection refused.'), 'nxdomain',
+			[ 'nxdomain', _('with an answer') ], [ 'drop', _('in silence') ]);
 		values(s, 'local_network', _('Own networks'), _('Networks of the house besides the private ranges, such as a public prefix.'), 'or(ipaddr, cidr)');
 
-		const level = s.option(form.ListValue, 'log_level', _('Log level'), _('Least severe messages that are written to the system log.'));
-		level.default = 'info';
-		level.value('off', _('nothing'));
-		level.value('error', _('errors'));
-		level.value('warn', _('warnings'));
-		level.value('info', _('information'));
-		level.value('debug', _('details for finding faults'));
-		level.value('trace', _('everything'));
+		choice(s, 'log_level', _('Log level'), _('Least severe messages that are written to the system log.'), 'info',
+			[ 'off', _('nothing') ], [ 'error', _('errors') ], [ 'warn', _('warnings') ], [ 'info', _('information') ],
+			[ 'debug', _('details for finding faults') ], [ 'trace', _('everything') ]);
 	},
 
 	hub(map) {
@@ -291,11 +290,8 @@ return baseclass.extend({
 		const path = value(s, 'path', _('File'), '', '/etc/agentmon/lists/example.txt', check.path());
 		value(s, 'score', _('How grave'), _('0 to 1: from 0.2 low, 0.4 medium, 0.6 high, above 0.8 critical.'), '0.8', check.share());
 		flag(s, 'block', _('May be enforced'), _('Whether what is listed here is stopped where that is switched on.'), '0');
-		const kind = s.option(form.ListValue, 'kind', _('What it is for'));
-		kind.default = 'bad';
-		kind.value('bad', _('tell what stands on it'));
-		kind.value('allow', _('never tell what stands on it'));
-		kind.value('watch', _('tell once of each device'));
+		choice(s, 'kind', _('What it is for'), '', 'bad',
+			[ 'bad', _('tell what stands on it') ], [ 'allow', _('never tell what stands on it') ], [ 'watch', _('tell once of each device') ]);
 		const names = values(s, 'domain', _('Names'), _('Names on the list, in place of a file.'), check.domain());
 		either(enabled, path, names);
 	}

@@ -15,9 +15,10 @@
 const SECTIONS = {
 	main: 'agentmon', ring: 'ring', hub: 'hub',
 	conntrack: 'collector', firewall: 'collector', passive_dns: 'collector',
-	dnsmasq_log: 'collector', adguard: 'collector', syslog: 'collector',
+	dnsmasq_log: 'collector', adguard: 'collector', syslog: 'collector', pihole: 'collector',
 	leases: 'collector', neighbours: 'collector',
-	blocklist: 'detector', dga: 'detector', direct_ip: 'detector', dns_bypass: 'detector', rejects: 'detector', new_device: 'detector', watched: 'detector',
+	blocklist: 'detector', dga: 'detector', direct_ip: 'detector', dns_bypass: 'detector',
+	rejects: 'detector', watched: 'detector', new_device: 'detector',
 	devices: 'devices'
 };
 
