@@ -4,8 +4,9 @@
 //! The office of [`office`](crate::office): 500 devices, 100,000 different names an hour, a
 //! list of a million. So that figures do not depend on who else uses the machine, single events
 //! are timed in several rounds, of which the shortest time of each event counts (about 40 ns of
-//! reading the clock included), and means are the thread's processor time. Memory is what the process grows by while an empty engine sees an hour of events
-//! that are made one at a time; the list is not part of it, a router maps it.
+//! reading the clock included), and means are the thread's processor time. Memory is what the
+//! process grows by while an empty engine sees an hour of events that are made one at a time;
+//! the list is not part of it, a router maps it.
 //!
 //! The peer is what a resolver does for each question: Pi-hole asks an SQLite table of the
 //! same names whether this one is on it.
