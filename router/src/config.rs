@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::collect::{
     adguard, conntrack, dnsmasq_log, firewall, leases, neighbours, passive_dns, pihole, pihole_ftl,
-    replay, syslog,
+    pihole_ssh, replay, syslog,
 };
 use crate::pipeline::naming;
 use crate::{enforce, forward, lists, logging, ring, status, ubus};
@@ -92,6 +92,8 @@ pub struct CollectConfig {
     pub pihole: pihole::Config,
     /// The long-term database of a Pi-hole on this machine.
     pub pihole_ftl: pihole_ftl::Config,
+    /// The log of a Pi-hole elsewhere, by SSH.
+    pub pihole_ssh: pihole_ssh::Config,
     /// DHCP leases.
     pub leases: leases::Config,
     /// The kernel's neighbour table.
@@ -209,6 +211,7 @@ impl Config {
         self.collect.syslog.validate().map_err(under("collect.syslog"))?;
         self.collect.pihole.validate().map_err(under("collect.pihole"))?;
         self.collect.pihole_ftl.validate().map_err(under("collect.pihole_ftl"))?;
+        self.collect.pihole_ssh.validate().map_err(under("collect.pihole_ssh"))?;
         self.collect.leases.validate().map_err(under("collect.leases"))?;
         self.collect.replay.validate().map_err(under("collect.replay"))?;
         Ok(())

@@ -16,6 +16,7 @@ pub mod neighbours;
 pub mod passive_dns;
 pub mod pihole;
 pub mod pihole_ftl;
+pub mod pihole_ssh;
 pub mod replay;
 pub mod syslog;
 
@@ -33,7 +34,8 @@ use crate::counters::Counters;
 /// exchange may be told by such a log and by its packets.
 #[must_use]
 pub(crate) fn is_log(source: &str) -> bool {
-    [dnsmasq_log::SOURCE, pihole::SOURCE, syslog::SOURCE, adguard::SOURCE].contains(&source)
+    [dnsmasq_log::SOURCE, pihole::SOURCE, pihole_ssh::SOURCE, syslog::SOURCE, adguard::SOURCE]
+        .contains(&source)
 }
 
 /// Most deliveries waiting for the pipeline, over all collectors: 65,536 events, about 25 MB
@@ -236,7 +238,7 @@ impl State {
 pub trait Collector: Send {
     /// Its name in `status`, counters and configuration: `conntrack`, `firewall`,
     /// `passive-dns`, `dnsmasq-log`, `pihole`, `pihole-ftl`,
-    /// `adguard`, `syslog`, `leases`, `neighbours`, `replay`.
+    /// `pihole-ssh`, `adguard`, `syslog`, `leases`, `neighbours`, `replay`.
     fn name(&self) -> &str;
 
     /// The key under which this collector's [`Checkpoint`]s are kept, if it makes any.

@@ -18,7 +18,7 @@ use super::Core;
 use crate::collect::neighbours::Neighbours;
 use crate::collect::{
     Collector, Context, State, Stop, Tally, adguard, conntrack, dnsmasq_log, firewall, leases,
-    neighbours, passive_dns, pihole, pihole_ftl, replay, syslog,
+    neighbours, passive_dns, pihole, pihole_ftl, pihole_ssh, replay, syslog,
 };
 use crate::config::Config;
 use crate::enforce::{self, Gate};
@@ -88,6 +88,7 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
         one("adguard", &config.adguard, config.adguard.enabled, adguard::Source::new),
         one("syslog", &config.syslog, config.syslog.enabled, syslog::Source::new),
         one("pihole-ftl", &config.pihole_ftl, config.pihole_ftl.enabled, pihole_ftl::Source::new),
+        one("pihole-ssh", &config.pihole_ssh, config.pihole_ssh.enabled, pihole_ssh::Source::new),
         one("leases", &config.leases, config.leases.enabled, leases::Source::new),
         one("neighbours", &config.neighbours, config.neighbours.enabled, move |c| {
             neighbours::Source::with_neighbours(c, devices.clone())

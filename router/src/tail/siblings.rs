@@ -119,14 +119,19 @@ fn scan(path: &Path) -> io::Result<Vec<Sibling>> {
             compressed,
         });
     }
-    // Compressed just now: the plain file still is there.
-    let plain: Vec<Tag> = found.iter().filter(|s| !s.compressed).map(|s| s.tag.clone()).collect();
-    found.retain(|s| !s.compressed || !plain.contains(&s.tag));
-    Ok(found)
+    Ok(without_doubles(found))
 }
 
-/// `name` is the log file, `candidate` another name of its directory.
-fn tag_of(name: &str, candidate: &str) -> Option<(Tag, bool)> {
+/// Without those that were compressed just now: the plain file still is there.
+pub(crate) fn without_doubles(mut found: Vec<Sibling>) -> Vec<Sibling> {
+    let plain: Vec<Tag> = found.iter().filter(|s| !s.compressed).map(|s| s.tag.clone()).collect();
+    found.retain(|s| !s.compressed || !plain.contains(&s.tag));
+    found
+}
+
+/// What the name says of a rotated file's age and form: `name` is the log file, `candidate`
+/// another name of its directory.
+pub(crate) fn tag_of(name: &str, candidate: &str) -> Option<(Tag, bool)> {
     if candidate == name {
         return None;
     }

@@ -9,7 +9,7 @@ use crate::tail::Counts as TailCounts;
 
 /// Carries the totals of this collector over into the shared counters.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(in crate::collect) struct Counted {
     counters: Vec<(Counter, u64)>,
 }
 
@@ -38,12 +38,12 @@ impl Counted {
         "tail.nul_bytes",
     ];
 
-    pub(super) fn new(counters: &Counters) -> Self {
+    pub(in crate::collect) fn new(counters: &Counters) -> Self {
         let counters = Self::NAMES.iter().map(|name| (counters.counter(name), 0)).collect();
         Self { counters }
     }
 
-    pub(super) fn update(&mut self, read: ReadCounts, tail: TailCounts) {
+    pub(in crate::collect) fn update(&mut self, read: ReadCounts, tail: TailCounts) {
         let join = read.join;
         let totals = [
             read.lines,

@@ -46,9 +46,8 @@ use crate::ratelimit::LogLimit;
 use crate::tail::position::Position;
 use crate::tail::{Counts as TailCounts, Follower, Step};
 
-use self::counted::Counted;
-
 pub use self::config::{Config, PATHS_MAX};
+pub(in crate::collect) use self::counted::Counted;
 pub(crate) use self::exchange::{SOURCE, name_of};
 pub use self::reader::{ReadCounts, Reader, State};
 
