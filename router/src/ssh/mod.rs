@@ -16,6 +16,7 @@ mod find;
 mod follow;
 mod packet;
 mod session;
+mod sqlite;
 mod target;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub(crate) use self::files::Files;
 pub(crate) use self::follow::{Follower, Place, is_path};
 pub(crate) use self::packet::{About, READ_BYTES};
 pub(crate) use self::session::{Handle, Session};
+pub(crate) use self::sqlite::{Copy, CopyError, Mark, copy};
 pub(crate) use self::target::Target;
 
 /// Longest wait for an answer; the connection itself may take as long.

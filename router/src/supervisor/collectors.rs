@@ -68,6 +68,7 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
     let (flows, names, devices) = (who.clone(), who.clone(), who.clone());
     let (gate, hold) = (gate.clone(), &config.enforce);
     let config = &config.collect;
+    let ssh = &config.pihole_ssh;
     let logs = config
         .dnsmasq_log
         .each()
@@ -88,7 +89,10 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
         one("adguard", &config.adguard, config.adguard.enabled, adguard::Source::new),
         one("syslog", &config.syslog, config.syslog.enabled, syslog::Source::new),
         one("pihole-ftl", &config.pihole_ftl, config.pihole_ftl.enabled, pihole_ftl::Source::new),
-        one("pihole-ssh", &config.pihole_ssh, config.pihole_ssh.enabled, pihole_ssh::Source::new),
+        one("pihole-ssh", ssh, ssh.enabled && !ssh.log.is_empty(), pihole_ssh::Source::new),
+        one("pihole-ssh-ftl", ssh, ssh.enabled && !ssh.database.is_empty(), |config| {
+            pihole_ssh::database::Source::new(config)
+        }),
         one("leases", &config.leases, config.leases.enabled, leases::Source::new),
         one("neighbours", &config.neighbours, config.neighbours.enabled, move |c| {
             neighbours::Source::with_neighbours(c, devices.clone())

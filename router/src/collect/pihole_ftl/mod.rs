@@ -18,6 +18,7 @@
 pub mod config;
 pub mod database;
 
+use std::path::Path;
 use std::time::Duration;
 
 use agentmon_core::Event;
@@ -51,6 +52,8 @@ struct Place {
 #[derive(Debug)]
 pub struct Source {
     config: Config,
+    /// The key of its checkpoints, where the file is a copy made anew each time.
+    key: Option<String>,
     place: Option<Place>,
     devices_due: Option<Mono>,
     restore_failed: bool,
@@ -65,10 +68,40 @@ impl Source {
     /// For one file. Nothing is opened yet.
     #[must_use]
     pub const fn new(config: Config) -> Self {
-        Self { config, place: None, devices_due: None, restore_failed: false }
+        Self { config, key: None, place: None, devices_due: None, restore_failed: false }
+    }
+
+    /// For copies of one file, whose place is kept under `key`.
+    pub(in crate::collect) fn of_copies(config: Config, key: String) -> Self {
+        Self { key: Some(key), ..Self::new(config) }
+    }
+
+    /// Reads what is new in a copy.
+    pub(in crate::collect) fn look_once(
+        &mut self,
+        path: &Path,
+        context: &Context,
+    ) -> anyhow::Result<()> {
+        path.clone_into(&mut self.config.path);
+        self.count_restore(context);
+        self.look(context).map(|_| ())
+    }
+
+    /// The last row that was read.
+    pub(in crate::collect) fn row(&self) -> i64 {
+        self.place.as_ref().map_or(0, |place| place.after)
+    }
+
+    fn count_restore(&mut self, context: &Context) {
+        if std::mem::take(&mut self.restore_failed) {
+            context.counters.counter("pihole_ftl.bad_checkpoint").inc();
+        }
     }
 
     fn key(&self) -> String {
+        if let Some(key) = &self.key {
+            return key.clone();
+        }
         format!("{NAME}:{}", self.config.path.display())
     }
 
@@ -175,9 +208,7 @@ impl Collector for Source {
     }
 
     fn run(&mut self, context: &Context) -> anyhow::Result<()> {
-        if std::mem::take(&mut self.restore_failed) {
-            context.counters.counter("pihole_ftl.bad_checkpoint").inc();
-        }
+        self.count_restore(context);
         loop {
             let ended = self.look(context);
             let path = self.config.path.display();
@@ -185,7 +216,7 @@ impl Collector for Source {
             if matches!(ended?, Ended::Stopped) {
                 return Ok(());
             }
-            let row = self.place.as_ref().map_or(0, |place| place.after);
+            let row = self.row();
             context.state.set(format!("ok: {path}, read up to row {row}"));
             context.state.caught_up();
             if context.stop.sleep(Duration::from_secs(self.config.poll_seconds)) {

@@ -31,6 +31,16 @@ pub struct Config {
     pub from_start: bool,
     /// How often to look for new lines, in milliseconds (200 to 60000).
     pub poll_ms: u64,
+    /// The long-term database there (`/etc/pihole/pihole-FTL.db`), which is copied and read.
+    /// Empty: it is not. The log is better: it is earlier and has the answers.
+    pub database: String,
+    /// How often to copy it, where it has changed, in seconds (30 to 86400).
+    pub copy_seconds: u64,
+    /// Longest database taken, in bytes, its write-ahead log included.
+    pub copy_bytes_max: u64,
+    /// The folder where the copy is made. Empty: the system's for temporary files, which on
+    /// OpenWrt is in memory.
+    pub copy_folder: PathBuf,
 }
 
 impl Default for Config {
@@ -46,6 +56,10 @@ impl Default for Config {
             timezone: ZoneSetting::Local,
             from_start: false,
             poll_ms: 1_000,
+            database: String::new(),
+            copy_seconds: 900,
+            copy_bytes_max: 512 * 1024 * 1024,
+            copy_folder: PathBuf::new(),
         }
     }
 }
@@ -68,11 +82,22 @@ impl Config {
     /// The key, and what is wrong with its value.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
         self.target().validate()?;
-        if !self.log.is_empty() && !is_path(&self.log) {
-            return Err(("log", "want an absolute path of a file there, or nothing".into()));
+        for (key, path) in [("log", &self.log), ("database", &self.database)] {
+            if !path.is_empty() && !is_path(path) {
+                return Err((key, "want an absolute path of a file there, or nothing".into()));
+            }
         }
-        if self.enabled && self.log.is_empty() {
-            return Err(("log", "name the log there, or set enabled = false".into()));
+        if self.enabled && self.log.is_empty() && self.database.is_empty() {
+            return Err((
+                "log",
+                "name the log there or its database, or set enabled = false".into(),
+            ));
+        }
+        if !(30..=86_400).contains(&self.copy_seconds) {
+            return Err(("copy_seconds", format!("want 30 to 86400, not {}", self.copy_seconds)));
+        }
+        if !self.copy_folder.as_os_str().is_empty() && !self.copy_folder.is_absolute() {
+            return Err(("copy_folder", "want an absolute path, or nothing".into()));
         }
         if !(200..=60_000).contains(&self.poll_ms) {
             return Err(("poll_ms", format!("want 200 to 60000, not {}", self.poll_ms)));
@@ -100,6 +125,13 @@ mod tests {
         check(|c| c.key = "id".into(), Err("key"));
         check(|c| c.log = "pihole.log".into(), Err("log"));
         check(|c| c.log = String::new(), Err("log"));
+        check(
+            |c| (c.log, c.database) = (String::new(), "/etc/pihole/pihole-FTL.db".into()),
+            Ok(()),
+        );
+        check(|c| c.database = "/etc/pihole/".into(), Err("database"));
+        check(|c| c.copy_seconds = 29, Err("copy_seconds"));
+        check(|c| c.copy_folder = "x".into(), Err("copy_folder"));
         check(|c| (c.log, c.enabled) = (String::new(), false), Ok(()));
         for (poll_ms, fine) in [(199, false), (200, true), (60_000, true), (60_001, false)] {
             check(|c| c.poll_ms = poll_ms, if fine { Ok(()) } else { Err("poll_ms") });

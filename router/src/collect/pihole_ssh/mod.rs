@@ -16,6 +16,7 @@
 //!   `drop.tail.*`, `tail.*`; and `pihole_ssh.*`).
 
 pub mod config;
+pub mod database;
 
 use std::time::Duration;
 

@@ -45,6 +45,8 @@ impl Lab {
             timezone: "utc".to_owned().try_into().unwrap(),
             from_start: true,
             poll_ms: 200,
+            copy_folder: sshd.at("copies"),
+            ..Config::default()
         };
         config.validate().unwrap();
         Some(Self { sshd, config, written: 0 })
@@ -160,4 +162,91 @@ fn without_a_log_it_says_so() {
     stop.stop();
     thread.join().unwrap().unwrap();
     assert!(state.get().contains("has no"), "{}", state.get());
+}
+
+/// A database of version 21, as FTL writes it: the newest rows are in its write-ahead log.
+fn ftl(path: &std::path::Path) -> rusqlite::Connection {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE ftl (id INTEGER PRIMARY KEY, value BLOB, description TEXT);
+             INSERT INTO ftl VALUES (0, 21, ''), (1, 0, ''), (2, 1795000000, '');
+             CREATE TABLE query_storage (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp INTEGER,
+                 type INTEGER, status INTEGER, domain INTEGER, client INTEGER);
+             CREATE TABLE network (id INTEGER PRIMARY KEY, hwaddr TEXT, interface TEXT);
+             CREATE TABLE network_addresses (network_id INTEGER, ip TEXT, lastSeen INTEGER,
+                 name TEXT);
+             PRAGMA wal_checkpoint(TRUNCATE);",
+        )
+        .unwrap();
+    connection
+}
+
+fn row(connection: &rusqlite::Connection, n: u32) {
+    connection
+        .execute_batch(&format!(
+            "INSERT INTO query_storage
+             VALUES ({n}, 1700000000 + {n}, 1, 2, 'n{n}.example.com', '192.0.2.9');"
+        ))
+        .unwrap();
+}
+
+#[test]
+fn the_database_is_copied_and_each_row_told_once() {
+    let Some(lab) = Lab::new() else { return };
+    let path = lab.sshd.at("pihole-FTL.db");
+    let copies = lab.config.copy_folder.clone();
+    fs::create_dir(&copies).unwrap();
+    let config = Config { database: path.to_str().unwrap().to_owned(), ..lab.config.clone() };
+    config.validate().unwrap();
+    let writer = ftl(&path);
+    (1..=300).for_each(|n| row(&writer, n));
+    assert!(fs::metadata(path.with_extension("db-wal")).unwrap().len() > 100_000);
+    let (mut told, mut committed) = (Vec::new(), None::<Checkpoint>);
+    for rows in [300, 301] {
+        if rows == 301 {
+            row(&writer, 301);
+        }
+        let (context, receiver) = context();
+        let mut source = database::Source::new(config.clone());
+        if let Some(checkpoint) = &committed {
+            assert_eq!(source.checkpoint_key().as_ref(), Some(&checkpoint.key));
+            source.restore(&checkpoint.value);
+        }
+        let (stop, state) = (context.stop.clone(), context.state.clone());
+        let thread = std::thread::spawn(move || source.run(&context).map_err(|e| format!("{e:#}")));
+        while !state.is_caught_up() && !thread.is_finished() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        stop.stop();
+        thread.join().unwrap().unwrap();
+        assert!(state.get().contains(&format!("row {rows}")), "{}", state.get());
+        for delivery in receiver.try_iter() {
+            committed = delivery.checkpoint.or(committed);
+            told.extend(delivery.events.into_iter().filter_map(|event| match event.body {
+                Body::Dns(dns) => Some(dns.name.to_string()),
+                _ => None,
+            }));
+        }
+    }
+    assert_eq!(told, expected(301));
+    assert_eq!(fs::read_dir(&copies).unwrap().count(), 0, "a copy stays behind");
+}
+
+#[test]
+fn a_database_too_long_or_absent_is_told() {
+    let Some(lab) = Lab::new() else { return };
+    let path = lab.sshd.at("pihole-FTL.db");
+    let database = path.to_str().unwrap().to_owned();
+    let copy_folder = lab.sshd.at("");
+    let config = Config { database, copy_folder, copy_bytes_max: 4_096, ..lab.config.clone() };
+    let (context, _receiver) = context();
+    let problem = || {
+        let outcome = database::Source::new(config.clone()).run(&context);
+        outcome.map_err(|e| format!("{e:#}")).unwrap_err()
+    };
+    assert!(problem().contains("there is no"), "{}", problem());
+    row(&ftl(&path), 1);
+    assert!(problem().contains("copy_bytes_max"), "{}", problem());
 }
