@@ -234,10 +234,11 @@ Examples:
   agentmon collect --once --pihole https://pi.hole --password-file pw --certificate ca.pem
   agentmon collect --once --pihole-ftl /etc/pihole/pihole-FTL.db --json
   agentmon collect --pihole-log /var/log/pihole/pihole.log      follows it, until Ctrl-C
+  agentmon collect --once --ssh agentmon@192.168.1.2 --ssh-key key --ssh-known-hosts hosts
 Each pass goes on where the last one ended, and tells nothing twice, wherever it was ended.
 Exit: 0 all read, 2 a source failed (the others were read).
 See also: agentmon import, agentmon up, agentmon dns sensor:collect")]
-    Collect(CollectArgs),
+    Collect(Box<CollectArgs>),
     /// State of the hub and of the store
     #[command(after_help = "\
 Examples:
@@ -473,6 +474,26 @@ pub(crate) struct CollectArgs {
     /// The log of Pi-hole or dnsmasq
     #[arg(long, value_name = "FILE")]
     pub(crate) pihole_log: Vec<PathBuf>,
+    /// A Pi-hole by SSH: its log, and its database where that is named
+    #[arg(long, value_name = "USER@HOST[:PORT]")]
+    pub(crate) ssh: Vec<String>,
+    /// File with the private key for it, without a passphrase
+    #[arg(long, value_name = "FILE", requires = "ssh")]
+    pub(crate) ssh_key: Option<PathBuf>,
+    /// File with the host's own key, as ssh-keyscan writes it
+    #[arg(long, value_name = "FILE", requires = "ssh")]
+    pub(crate) ssh_known_hosts: Option<PathBuf>,
+    /// The log there; empty: it is not read
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "ssh",
+        default_value = "/var/log/pihole/pihole.log"
+    )]
+    pub(crate) ssh_log: String,
+    /// The database there, /etc/pihole/pihole-FTL.db; empty: it is not read
+    #[arg(long, value_name = "PATH", requires = "ssh", default_value = "")]
+    pub(crate) ssh_database: String,
     /// At the very first pass, read what a file holds already
     #[arg(long)]
     pub(crate) from_start: bool,

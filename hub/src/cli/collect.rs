@@ -7,7 +7,7 @@ use std::time::Duration;
 use agentmon_core::tier0::Engine;
 use agentmon_core::time::SystemClock;
 use agentmon_core::wire::Batch;
-use agentmon_router::collect::{Collector, dnsmasq_log, pihole, pihole_ftl};
+use agentmon_router::collect::{Collector, dnsmasq_log, pihole, pihole_ftl, pihole_ssh};
 use agentmon_router::localtime::ZoneSetting;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
@@ -28,7 +28,7 @@ pub(crate) fn run(
     context: &mut Context<'_>,
 ) -> anyhow::Result<Exit> {
     let sources = sources(args)?;
-    ensure!(!sources.is_empty(), "name a source: --pihole, --pihole-ftl or --pihole-log");
+    ensure!(!sources.is_empty(), "name a source: --pihole, --ssh, --pihole-ftl or --pihole-log");
     if !args.once {
         ensure!(sources.len() == 1, "without --once, one source at a time");
     }
@@ -74,6 +74,16 @@ fn sources(args: &CollectArgs) -> anyhow::Result<Vec<Make>> {
         config.validate().map_err(wrong).with_context(|| format!("--pihole {url}"))?;
         all.push(Box::new(move || Box::new(pihole::Source::new(config.clone()))));
     }
+    for place in &args.ssh {
+        let config = ssh(place, args).with_context(|| format!("--ssh {place}"))?;
+        if !config.log.is_empty() {
+            let config = config.clone();
+            all.push(Box::new(move || Box::new(pihole_ssh::Source::new(config.clone()))));
+        }
+        if !config.database.is_empty() {
+            all.push(Box::new(move || Box::new(pihole_ssh::database::Source::new(config.clone()))));
+        }
+    }
     for path in &args.pihole_ftl {
         let config = pihole_ftl::Config {
             enabled: true,
@@ -96,6 +106,42 @@ fn sources(args: &CollectArgs) -> anyhow::Result<Vec<Make>> {
         all.push(Box::new(move || Box::new(dnsmasq_log::Source::new(config.clone()))));
     }
     Ok(all)
+}
+
+/// `agentmon@192.168.1.2`, `agentmon@pi.hole:2222`, `agentmon@[2001:db8::2]:22`.
+fn ssh(place: &str, args: &CollectArgs) -> anyhow::Result<pihole_ssh::Config> {
+    let form = "want USER@HOST or USER@HOST:PORT";
+    let (user, rest) = place.split_once('@').context(form)?;
+    let (host, port) = match rest.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').context(form)?;
+            (host, if port.is_empty() { None } else { Some(port.strip_prefix(':').context(form)?) })
+        }
+        // More than one colon is an address without a port.
+        None => match rest.rsplit_once(':').filter(|(host, _)| !host.contains(':')) {
+            Some((host, port)) => (host, Some(port)),
+            None => (rest, None),
+        },
+    };
+    let file = |path: &Option<PathBuf>, option: &str| {
+        let path = path.as_ref().with_context(|| format!("{option} is missing"))?;
+        std::path::absolute(path).context("a file's path")
+    };
+    let config = pihole_ssh::Config {
+        enabled: true,
+        host: host.to_owned(),
+        port: port.map_or(Ok(22), str::parse).context("the port")?,
+        user: user.to_owned(),
+        key: file(&args.ssh_key, "--ssh-key")?,
+        known_hosts: file(&args.ssh_known_hosts, "--ssh-known-hosts")?,
+        log: args.ssh_log.clone(),
+        database: args.ssh_database.clone(),
+        timezone: ZoneSetting::try_from(args.timezone.clone()).context("--timezone")?,
+        from_start: args.from_start,
+        ..pihole_ssh::Config::default()
+    };
+    config.validate().map_err(|(key, why)| anyhow::anyhow!("{key}: {why}"))?;
+    Ok(config)
 }
 
 fn one(
@@ -154,4 +200,40 @@ fn told(name: &str, passed: &Passed) -> String {
         text.push_str(&format!("; {lost} lost or not understood (--json says what)"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    #[track_caller]
+    fn check(place: &str, expected: Result<(&str, &str, u16), &str>) {
+        let line = ["agentmon", "collect", "--ssh-key", "/k", "--ssh-known-hosts", "/h"];
+        let cli = Cli::try_parse_from(line.into_iter().chain(["--ssh", place])).unwrap();
+        let Command::Collect(args) = cli.command else { panic!("another command") };
+        let found = ssh(place, &args).map_err(|error| format!("{error:#}"));
+        match (&found, expected) {
+            (Ok(c), Ok(parts)) => assert_eq!((&*c.user, &*c.host, c.port), parts, "{place}"),
+            (Err(error), Err(words)) => assert!(error.contains(words), "{place}: {error}"),
+            _ => panic!("{place}: {found:?}"),
+        }
+    }
+
+    #[test]
+    fn places_by_ssh() {
+        check("agentmon@192.0.2.2", Ok(("agentmon", "192.0.2.2", 22)));
+        check("pi@pi.hole:2222", Ok(("pi", "pi.hole", 2_222)));
+        check("pi@2001:db8::2", Ok(("pi", "2001:db8::2", 22)));
+        check("pi@[2001:db8::2]:2222", Ok(("pi", "2001:db8::2", 2_222)));
+        check("pi@[2001:db8::2]", Ok(("pi", "2001:db8::2", 22)));
+        check("pi.hole", Err("USER@HOST"));
+        check("pi@[2001:db8::2", Err("USER@HOST"));
+        check("pi@pi.hole:ssh", Err("port"));
+        check("pi@pi.hole:0", Err("port"));
+        check("pi@-oProxyCommand=id", Err("host"));
+        check("@pi.hole", Err("user"));
+    }
 }
