@@ -2,8 +2,9 @@
 //! where the tests run as root.
 //!
 //! It is taken from `AGENTMON_SSHD`, from the folder into which `./dev setup` unpacks it, or
-//! from the system; nothing is installed, and no other `sshd` is touched. Where there is none
-//! the tests say so, and fail with `AGENTMON_REQUIRE_LAB=1`.
+//! from the system; nothing is installed, and no other `sshd` is touched. An unpacked one is
+//! copied beside its keys first: root's cache is closed to `nobody`. Where there is none the
+//! tests say so, and fail with `AGENTMON_REQUIRE_LAB=1`.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -52,6 +53,7 @@ impl Sshd {
         fs::write(at("known_hosts"), format!("[127.0.0.1]:{port} {host_key}")).unwrap();
         fs::copy(at("client.pub"), at("authorized")).unwrap();
         fs::write(at("config"), config(folder.path(), port)).unwrap();
+        let program = reachable(&program, folder.path());
         let root = crate::sys::user_id() == 0;
         if root {
             chown(at("host"), Some(NOBODY), None).unwrap();
@@ -72,11 +74,7 @@ impl Sshd {
     pub(crate) fn run(&mut self) {
         let mut command = Command::new(&self.program);
         command.args(["-D", "-e", "-f"]).arg(self.at("config"));
-        // Beside an unpacked one are its libraries.
-        if let Some(root) = self.program.ancestors().nth(3).filter(|r| *r != Path::new("/")) {
-            let triple = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-            command.env("LD_LIBRARY_PATH", root.join(triple));
-        }
+        command.env("LD_LIBRARY_PATH", self.folder.path());
         if crate::sys::user_id() == 0 {
             command.uid(NOBODY).gid(NOBODY);
         }
@@ -151,6 +149,24 @@ fn program() -> Option<PathBuf> {
     let unpacked = cache.map(|cache| cache.join("openssh/usr/sbin/sshd"));
     let all = [named, unpacked, Some("/usr/sbin/sshd".into())];
     all.into_iter().flatten().find(|path| path.exists())
+}
+
+/// The program where any user may start it, with the libraries that were unpacked with it.
+fn reachable(program: &Path, folder: &Path) -> PathBuf {
+    let root = program.ancestors().nth(3).unwrap();
+    if root == Path::new("/") {
+        return program.to_owned();
+    }
+    let libraries = root.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+    for file in fs::read_dir(libraries).into_iter().flatten() {
+        let file = file.unwrap();
+        if file.path().is_file() {
+            fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        }
+    }
+    let copy = folder.join("sshd");
+    fs::copy(program, &copy).unwrap();
+    copy
 }
 
 fn keygen(path: &Path) {
