@@ -1,0 +1,308 @@
+//! The published figures of the score, and what follows from its definition.
+
+use std::collections::BTreeSet;
+
+use super::fuse::{LONG, SUBDOMAINS, bucket, severity};
+use super::score::{
+    BINS, Window, bars, beacon, bimodal, bowley, deviation, duration, histogram, longest_run,
+    quartiles, sizes_score, timestamps, variation,
+};
+use super::{Connection, Defaults, Row, Settings, analyse};
+
+const DAY: Window = Window { lo: 0, hi: 86_400 };
+
+/// Equal to within what binary fractions cannot say.
+#[track_caller]
+fn near(got: f64, expected: f64) {
+    assert!((got - expected).abs() < 1e-9, "{got} is not {expected}");
+}
+
+/// Times with these gaps between them, again and again.
+fn times(gaps: &[i64], connections: usize) -> Vec<i64> {
+    let steps = gaps.iter().cycle().take(connections - 1);
+    std::iter::once(0)
+        .chain(steps.scan(0, |at, gap| {
+            *at += gap;
+            Some(*at)
+        }))
+        .collect()
+}
+
+fn bins(occupied: &[usize], height: u32) -> [u32; BINS] {
+    let mut bins = [0; BINS];
+    for bin in occupied {
+        bins[*bin] = height;
+    }
+    bins
+}
+
+#[test]
+fn gaps_make_the_score_of_times() {
+    near(timestamps(&times(&[98, 99, 100, 101, 102], 6)).unwrap(), 0.995);
+    near(timestamps(&times(&[98, 300], 101)).unwrap(), 0.746);
+    near(timestamps(&times(&[60], 1_440)).unwrap(), 1.0);
+    // Repeated seconds are no gaps; three gaps are needed.
+    assert_eq!(timestamps(&[1, 1, 2, 2, 3, 3]), None);
+    near(timestamps(&[1, 1, 2, 2, 3, 3, 4]).unwrap(), 1.0);
+    assert_eq!(timestamps(&[]), None);
+}
+
+#[test]
+fn quartiles_are_by_halves() {
+    assert_eq!(quartiles(&[1.0, 2.0, 3.0, 4.0, 5.0]), [1.5, 3.0, 4.5]);
+    assert_eq!(quartiles(&[1.0, 2.0, 3.0, 4.0]), [1.5, 2.5, 3.5]);
+    assert_eq!(quartiles(&[]), [0.0; 3]);
+    assert_eq!(quartiles(&[7.0]), [0.0, 7.0, 0.0]);
+}
+
+#[test]
+fn equal_values_are_perfect() {
+    let four = [500.0; 4];
+    assert_eq!((bowley(&four), deviation(&four)), (0.0, 0.0));
+    near(sizes_score(&four), 1.0);
+    near(timestamps(&[0, 500, 1_000, 1_500, 2_000]).unwrap(), 1.0);
+}
+
+/// Below a median of 1 the closeness is 1 for times, and 0 for sizes. Gaps are never 0, so
+/// only sizes can show it.
+#[test]
+fn empty_connections_are_half_alike() {
+    near(sizes_score(&[0.0; 5]), 0.5);
+    near(super::score::statistical(vec![0.0; 5], 1.0), 1.0);
+    near(super::score::statistical(vec![0.0; 5], 0.0), 0.5);
+}
+
+#[test]
+fn skewness_needs_quartiles_apart() {
+    near(bowley(&[0.0, 1.0, 2.0, 9.0]), 0.0);
+    // Q1 5, Q2 10, Q3 25: (5 + 25 - 20) / 20.
+    near(bowley(&[0.0, 10.0, 10.0, 40.0]), 0.5);
+    near(bowley(&[0.0, 0.0, 0.0, 40.0, 40.0]), 0.0);
+    near(bowley(&[0.0, 10.0, 20.0, 60.0]), (5.0 + 40.0 - 30.0) / 35.0);
+}
+
+#[test]
+fn even_hours_are_perfect() {
+    let all: Vec<usize> = (0..BINS).collect();
+    let even = bins(&all, 7);
+    near(variation(&even), 1.0);
+    near(bimodal(&even), 1.0);
+    assert_eq!((bars(&even), longest_run(&even)), (24, 24));
+    let every_hour = times(&[3_600], 24);
+    near(beacon(&every_hour, &[100.0; 24], DAY).unwrap().histogram, 1.0);
+}
+
+#[test]
+fn eleven_single_hours_are_two_heights() {
+    let some: Vec<usize> = (4..15).collect();
+    let bins = bins(&some, 1);
+    near(variation(&bins), 0.0);
+    near(bimodal(&bins), 1.0);
+}
+
+#[test]
+fn runs_go_on_at_midnight() {
+    let bins = bins(&[22, 23, 0, 1, 2, 3], 2);
+    assert_eq!((bars(&bins), longest_run(&bins)), (6, 6));
+    near(bimodal(&bins), 0.0);
+}
+
+#[test]
+fn duration_is_span_or_run() {
+    let half = 43_200;
+    let twelve: Vec<usize> = (0..12).collect();
+    near(duration(half, DAY, &bins(&twelve, 1)), 1.0);
+    near(duration(half, DAY, &bins(&[0, 1, 2, 4, 6, 8], 1)), 0.5);
+    near(duration(86_400, DAY, &bins(&[0, 1, 2, 3, 4], 1)), 0.0);
+    // Rounded up: 28,801 of 86,400 is 0.33334.
+    near(duration(28_801, DAY, &bins(&[0, 2, 4, 6, 8, 10], 1)), 0.334);
+    near(duration(10, Window { lo: 5, hi: 5 }, &bins(&twelve, 1)), 0.0);
+}
+
+#[test]
+fn bins_hold_their_edges() {
+    let counts = histogram(&[0, 3_599, 3_600, 86_399, 86_400, -1_000], DAY);
+    assert_eq!((counts[0], counts[1], counts[23]), (3, 1, 2));
+}
+
+#[test]
+fn buckets_of_the_beacon_score() {
+    for (percent, code, shipped) in [
+        (49.9, 0.0, 0.0),
+        (50.0, 0.2, 0.2),
+        (58.6, 0.2688, 0.286),
+        (70.0, 0.36, 0.4),
+        (75.0, 0.4, 0.45),
+        (90.0, 0.6, 0.6),
+        (97.9, 0.758, 0.758),
+        (100.0, 0.8, 0.8),
+    ] {
+        near(bucket(percent, Defaults::Code.beacon()), code);
+        near(bucket(percent, Defaults::Shipped.beacon()), shipped);
+    }
+}
+
+#[test]
+fn buckets_of_the_other_values() {
+    for (seconds, score) in [
+        (3_599.9, 0.0),
+        (3_600.0, 0.2),
+        (14_400.0, 0.4),
+        (28_800.0, 0.6),
+        (43_200.0, 0.8),
+        (50_000.0, 0.8),
+        (f64::NAN, 0.0),
+    ] {
+        near(bucket(seconds, LONG), score);
+    }
+    for (seconds, score) in [(7_200.403_186, 0.266_674), (14_737.061_15, 0.404_681)] {
+        assert!((bucket(seconds, LONG) - score).abs() < 5e-7);
+    }
+    for (names, score) in [(99.0, 0.0), (100.0, 0.2), (500.0, 0.4), (800.0, 0.6), (1_000.0, 0.8)] {
+        near(bucket(names, SUBDOMAINS), score);
+    }
+}
+
+#[test]
+fn words_of_final_scores() {
+    for (score, word) in [
+        (0.8, "high"),
+        (0.81, "critical"),
+        (0.6, "high"),
+        (0.4, "medium"),
+        (0.2, "low"),
+        (0.1, "none"),
+    ] {
+        assert_eq!(severity(score), word, "{score}");
+    }
+}
+
+fn connection(time: i64, src: &str, dst: &str) -> Connection {
+    Connection {
+        time,
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        bytes_out: 100,
+        bytes_in: 50,
+        seconds: 1.0,
+        open: false,
+        names: BTreeSet::new(),
+        proxied: BTreeSet::new(),
+        hostless: false,
+    }
+}
+
+fn named(mut connection: Connection, name: &str) -> Connection {
+    connection.names.insert(name.to_owned());
+    connection
+}
+
+fn beats(dst: &str, n: i64) -> Vec<Connection> {
+    (0..n).map(|i| connection(1_000_000 + i * 600, "192.168.7.2", dst)).collect()
+}
+
+fn told(rows: &[Row]) -> Vec<(String, u64, u64)> {
+    rows.iter().map(|r| (r.dst.clone(), r.connections, r.open)).collect()
+}
+
+#[test]
+fn only_what_leaves_counts() {
+    let settings = Settings::default();
+    for dst in ["192.168.7.9", "224.0.0.251", "255.255.255.255", "fe80::1", "ff02::fb"] {
+        assert_eq!(analyse(&beats(dst, 144), &settings), vec![], "{dst}");
+    }
+    let rows = analyse(&beats("203.0.113.9", 144), &settings);
+    assert_eq!(told(&rows), [("203.0.113.9".to_owned(), 144, 0)]);
+    near(rows[0].beacon.unwrap().score, 1.0);
+    near(rows[0].final_score, 0.8);
+    let outside: Vec<_> =
+        (0..9).map(|i| connection(i * 60, "203.0.113.9", "192.168.7.2")).collect();
+    assert_eq!(analyse(&outside, &settings), vec![]);
+    let keep = Settings { external_to_internal: true, ..settings };
+    assert_eq!(analyse(&outside, &keep).len(), 1);
+    let other = Settings { internal: vec!["203.0.113.0/24".parse().unwrap()], ..keep };
+    assert_eq!(analyse(&outside, &other).len(), 1);
+}
+
+/// Too few to be a beacon, the name explains nothing: the address has a row of its own.
+#[test]
+fn a_name_explains_addresses_only_where_it_is_scored() {
+    let settings = Settings::default();
+    let with_name = |n: i64| -> Vec<_> {
+        let all = beats("203.0.113.9", 144).into_iter().enumerate();
+        all.map(|(i, c)| if (i as i64) < n { named(c, "api.example") } else { c }).collect()
+    };
+    let rows = analyse(&with_name(3), &settings);
+    assert_eq!(told(&rows), [("203.0.113.9".to_owned(), 144, 0)]);
+    let rows = analyse(&with_name(4), &settings);
+    assert_eq!(told(&rows), [("api.example".to_owned(), 4, 0)]);
+}
+
+#[test]
+fn open_connections_last_but_do_not_beat() {
+    let mut all = beats("203.0.113.9", 5);
+    all.push(Connection {
+        open: true,
+        seconds: 7_200.0,
+        ..connection(0, "192.168.7.2", "203.0.113.9")
+    });
+    let rows = analyse(&all, &Settings::default());
+    assert_eq!(told(&rows), [("203.0.113.9".to_owned(), 5, 1)]);
+    assert_eq!(rows[0].bytes, 900);
+    near(rows[0].seconds, 7_205.0);
+    let only_open = &all[5..];
+    let rows = analyse(only_open, &Settings::default());
+    assert_eq!((rows.len(), rows[0].beacon), (1, None));
+}
+
+#[test]
+fn requests_that_name_no_host_add_to_an_address() {
+    let mut all = beats("203.0.113.9", 144);
+    all[7].hostless = true;
+    near(analyse(&all, &Settings::default())[0].final_score, 0.9);
+    let named: Vec<_> = all.into_iter().map(|c| named(c, "api.example")).collect();
+    near(analyse(&named, &Settings::default())[0].final_score, 0.8);
+}
+
+#[test]
+fn a_proxy_of_ones_own_is_passed_through() {
+    let through = |mut c: Connection| {
+        c.proxied.insert("api.example".to_owned());
+        named(c, "api.example")
+    };
+    let all: Vec<_> = beats("192.168.7.9", 144).into_iter().map(through).collect();
+    let rows = analyse(&all, &Settings::default());
+    assert_eq!(told(&rows), [("api.example".to_owned(), 144, 0)]);
+}
+
+#[test]
+fn the_window_is_the_last_day_in_whole_hours() {
+    // A day and two hours; what is older than the hour in which the window begins is out.
+    let all: Vec<_> =
+        (0..157).map(|i| connection(i * 600 + 1_800, "192.168.7.2", "203.0.113.9")).collect();
+    let (newest, oldest) = (156 * 600 + 1_800, 156 * 600 + 1_800 - 86_400);
+    let expected = (0..157).filter(|i| i * 600 + 1_800 >= oldest - oldest % 3_600).count();
+    assert!(expected < 157 && newest % 600 == 0);
+    assert_eq!(analyse(&all, &Settings::default())[0].connections, expected as u64);
+}
+
+#[test]
+fn a_common_destination_counts_less_by_the_shipped_defaults() {
+    let shipped = Settings { defaults: Defaults::Shipped, ..Settings::default() };
+    near(analyse(&beats("203.0.113.9", 144), &shipped)[0].final_score, 0.65);
+}
+
+proptest::proptest! {
+    #[test]
+    fn scores_stay_in_bounds(
+        times in proptest::collection::vec(proptest::prelude::any::<i64>(), 0..200),
+        sizes in proptest::collection::vec(0.0f64..1e18, 0..200),
+        lo in proptest::prelude::any::<i64>(), hi in proptest::prelude::any::<i64>(),
+    ) {
+        if let Some(b) = beacon(&times, &sizes, Window { lo, hi }) {
+            for score in [b.score, b.timestamps, b.sizes, b.duration, b.histogram] {
+                proptest::prop_assert!((0.0..=1.0).contains(&score), "{b:?}");
+            }
+        }
+    }
+}
