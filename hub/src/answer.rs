@@ -19,7 +19,7 @@ use crate::config::PORT;
 use crate::control::{Reply, Request};
 use crate::ingest::Incoming;
 use crate::store::writer::{Who, Writer};
-use crate::store::{FILE_NAME, StoreError, migrate};
+use crate::store::{FILE_NAME, StoreError, migrate, zeek};
 use crate::{alert, enroll, feeds, tls};
 
 /// Most addresses given to `enroll` that are kept for the certificate.
@@ -147,6 +147,13 @@ pub fn change(
             let incoming = import(writer, name, batch)?;
             let outcomes = writer.store(vec![incoming])?;
             Ok(vec![done(outcomes.iter().map(|o| o.stored).sum())])
+        }
+        Request::ImportZeek { name, chunk } => {
+            let new = writer.change(|c| {
+                let source = enroll::local_source(c, name, now)?;
+                zeek::store(c, source, chunk)
+            })?;
+            Ok(vec![done(new)])
         }
         Request::Query { .. }
         | Request::Status

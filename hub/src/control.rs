@@ -10,6 +10,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::store::zeek::Chunk;
+
 /// Longest request line in bytes (an import chunk is the largest).
 pub const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Longest reply line in bytes: one row of the widest table with the longest texts.
@@ -69,6 +71,14 @@ pub enum Request {
         name: String,
         /// [`agentmon_core::wire`] batch, base64.
         batch: String,
+    },
+    /// Stores rows of one of Zeek's logs for a local, named source. The same again changes
+    /// nothing.
+    ImportZeek {
+        /// Name of the source; becomes a sensor.
+        name: String,
+        /// The rows.
+        chunk: Chunk,
     },
     /// The lists for routers: one row each.
     Feeds,

@@ -45,7 +45,8 @@ pub fn answer(
         | Request::Revoke { .. }
         | Request::Ack { .. }
         | Request::NameDevice { .. }
-        | Request::Import { .. } => {
+        | Request::Import { .. }
+        | Request::ImportZeek { .. } => {
             let clock = Arc::new(SystemClock);
             let mut writer = Writer::open(data_dir, &limits, Counters::default(), clock)?;
             let replies = answer::change(&mut writer, data_dir, request);

@@ -12,6 +12,7 @@
 //!   given up once log time or, at the file's end, real time has gone on far enough).
 
 pub mod ftl;
+pub mod zeek;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};

@@ -159,7 +159,8 @@ impl Answers for Core {
             Request::Enroll { .. }
             | Request::Revoke { .. }
             | Request::Ack { .. }
-            | Request::NameDevice { .. } => self.change(request)?,
+            | Request::NameDevice { .. }
+            | Request::ImportZeek { .. } => self.change(request)?,
         };
         replies.into_iter().try_for_each(on)
     }

@@ -147,6 +147,15 @@ See also: agentmon alerts status:acked")]
         "agentmon flows, agentmon alerts rule:firewall"
     ))]
     Firewall(ListArgs),
+    /// What calls home again and again: each source and destination, scored
+    #[command(after_help = "\
+Examples:
+  agentmon beacons --profile rita             imported Zeek logs, scored as RITA 5 does
+  agentmon beacons --profile rita --internal 198.51.100.0/24 --json
+  agentmon beacons --profile rita --defaults shipped --since 7d
+The newest day of what is there is scored. Import logs first: agentmon import zeek PATH
+See also: agentmon import zeek PATH, agentmon flows")]
+    Beacons(BeaconsArgs),
     /// What happened, in sentences, in time order; gaps in knowledge included
     #[command(after_help = help!(
         "agentmon timeline client:laptop --since 1h
@@ -206,7 +215,8 @@ Examples:
   agentmon sql \"SELECT domain, count(*) AS n FROM dns GROUP BY 1 ORDER BY 2 DESC LIMIT 10\"
   agentmon sql --csv \"FROM flows WHERE bytes_out > 100000000\"
   agentmon sql \"SHOW TABLES\"
-Tables: dns, flows, firewall, devices, device_names, device_addresses, findings, alerts, gaps, sensors.
+Tables: dns, flows, firewall, devices, device_names, device_addresses, findings, alerts, gaps, sensors,
+zeek_conn, zeek_name.
 Times are UTC. Files, settings and extensions are out of reach of these statements.
 See also: agentmon stats, agentmon timeline")]
     Sql(SqlArgs),
@@ -216,6 +226,7 @@ Examples:
   agentmon import pihole-log /var/log/pihole/pihole.log
   agentmon import pihole-log /var/log/pihole/pihole.log.*.gz
   agentmon import pihole-ftl /etc/pihole/pihole-FTL.db      91 days, as a rule; again adds what is new
+  agentmon import zeek /opt/zeek/logs                       every day's folder; then agentmon beacons
 Loading the same file again changes nothing; a file that has grown adds what is new.
 See also: agentmon sensors, agentmon dns sensor:import")]
     Import(ImportArgs),
@@ -551,6 +562,62 @@ pub(crate) enum ImportKind {
         #[arg(long, value_name = "FILE")]
         blocklist: Vec<PathBuf>,
     },
+    /// Zeek's logs (conn, dns, http, ssl, open_*), TSV or JSON, plain or .gz
+    Zeek {
+        /// Files, or folders that are searched for them
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Name under which the history appears in `agentmon sensors`
+        #[arg(long, value_name = "NAME", default_value = "zeek")]
+        sensor: String,
+    },
+}
+
+/// How beacons are scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BeaconProfile {
+    /// As RITA 5 does, over imported Zeek logs
+    Rita,
+}
+
+/// RITA's two sets of defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RitaDefaults {
+    /// Those in its code, with which its published results were made
+    #[default]
+    Code,
+    /// Those of the configuration file it ships
+    Shipped,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BeaconsArgs {
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+    /// How beacons are scored
+    #[arg(long, value_enum, value_name = "PROFILE")]
+    pub(crate) profile: BeaconProfile,
+    /// A network of your own; more than once for several [default: RFC 1918, fd00::/8]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) internal: Vec<IpNet>,
+    /// Keep connections that come from outside
+    #[arg(long)]
+    pub(crate) external_to_internal: bool,
+    /// Which of RITA's two sets of defaults
+    #[arg(long, value_enum, default_value_t, value_name = "SET")]
+    pub(crate) defaults: RitaDefaults,
+    /// Only this source of imported logs
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sensor: Option<String>,
+    /// Connections begun from this time on [default: all; the newest day of them is scored]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) since: Option<String>,
+    /// Connections begun up to this time [default: now]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) until: Option<String>,
+    /// At most this many rows [default: 50 in a table, all in --json and --csv]
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) limit: Option<u64>,
 }
 
 #[derive(Args, Debug)]

@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::args::{ImportArgs, ImportKind};
 use super::backend::{Backend, ask};
 use super::context::{Context, Exit};
-use super::units;
+use super::{import_zeek, units};
 use crate::control::Request;
 use crate::import::ftl::{self, Database};
 use crate::import::{self, Log, Summary};
@@ -35,6 +35,7 @@ pub(crate) fn run(args: &ImportArgs, context: &mut Context<'_>) -> anyhow::Resul
         ImportKind::PiholeFtl { files, sensor, blocklist } => {
             databases(files, sensor, blocklist, context)?;
         }
+        ImportKind::Zeek { paths, sensor } => import_zeek::run(paths, sensor, context)?,
     }
     Ok(Exit::Fine)
 }
@@ -153,12 +154,12 @@ pub(super) fn lists(paths: &[PathBuf]) -> anyhow::Result<(Tier0Config, Blocklist
 /// What a bar counts: bytes of the file as it lies on the disk, so that it ends at the end
 /// also for .gz; or row ids of a database.
 #[derive(Clone, Copy)]
-enum Unit {
+pub(super) enum Unit {
     Bytes,
     Rows,
 }
 
-fn bar(file: &Path, length: u64, unit: Unit) -> ProgressBar {
+pub(super) fn bar(file: &Path, length: u64, unit: Unit) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr_with_hz(8)
     } else {

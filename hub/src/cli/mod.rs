@@ -13,6 +13,7 @@ mod alert;
 mod alerts;
 mod args;
 mod backend;
+mod beacons;
 mod collect;
 mod condition;
 mod context;
@@ -29,6 +30,7 @@ mod findings;
 mod firewall;
 mod flows;
 mod import;
+mod import_zeek;
 mod list;
 mod print;
 mod sensors;
@@ -131,6 +133,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Dns(args) => dns::run(&args, context),
         Command::Flows(args) => flows::run(&args, context),
         Command::Firewall(args) => firewall::run(&args, context),
+        Command::Beacons(args) => beacons::run(&args, context),
         Command::Timeline(args) => timeline::run(&args, context),
         Command::Devices(args) => devices::run(&args, context),
         Command::Vendors(_) => unreachable!("needs no store"),

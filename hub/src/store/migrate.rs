@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_folding.sql"),
     include_str!("migrations/0003_peers.sql"),
     include_str!("migrations/0004_devices.sql"),
+    include_str!("migrations/0005_zeek.sql"),
 ];
 
 /// Newest version this program knows.

@@ -30,6 +30,7 @@ pub mod staging;
 pub mod writer;
 #[cfg(test)]
 mod writer_tests;
+pub mod zeek;
 
 use std::path::{Path, PathBuf};
 

@@ -368,3 +368,16 @@ rows!(
     /// What the hub counts.
     HubCounterRows, "hub_counters" { name: Text, value: UInt64Builder }
 );
+rows!(
+    /// Connections of Zeek's logs.
+    ZeekConnRows, "zeek_conn" {
+        sensor: Int32Builder, uid: Text, time: Time, proto: UInt8Builder, src: Text,
+        sport: UInt16Builder, dst: Text, dport: UInt16Builder, service: Text,
+        duration: Float64Builder, bytes_out: UInt64Builder, bytes_in: UInt64Builder,
+        open: BooleanBuilder,
+    }
+);
+rows!(
+    /// Names said in them.
+    ZeekNameRows, "zeek_name" { sensor: Int32Builder, uid: Text, name: Text, source: Text }
+);
