@@ -14,6 +14,7 @@ pub mod control;
 pub mod control_server;
 pub mod correlate;
 pub mod demo;
+pub mod destinations;
 pub mod detect;
 pub mod devices;
 pub mod direct;

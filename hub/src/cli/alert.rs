@@ -112,7 +112,7 @@ pub(crate) fn run(args: &AlertArgs, context: &mut Context<'_>) -> anyhow::Result
 }
 
 fn read(id: i64, around: Duration, context: &mut Context<'_>) -> anyhow::Result<Story> {
-    let names = Directory::load(context.hub)?;
+    let names = Directory::load(context.hub)?.with(context.hub.destinations());
     let sheet = alerts::sheet();
     let sql = format!("{} WHERE id = ?", alerts::SELECT);
     let found = list::collect(context, &names, &sheet, &sql, vec![id.into()])?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use agentmon_router::collect::syslog::IpNet;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::destinations::DestinationsArgs;
 use super::print::Format;
 use crate::up::Options;
 
@@ -19,6 +20,7 @@ Filter words (same key: any of them; different keys: all; leading `-`: must not 
   src: dst:          as client: (for dst: also a domain)
   domain:example.com the name or anything below it; domain:*cdn* any pattern
   port:443  port:80,443  port:1000-2000  port:>1024      proto:udp
+  class:vpn          class:amazon    what the other end is (flows)
   severity:>=high    rule:dga    status:blocked    type:TXT    sensor:attic    name:*cam*
 Times: 90s, 15m, 24h, 7d, 2026-11-01, \"2026-11-01 14:30\", today, 2026-11-01T13:30:00Z"
     };
@@ -183,6 +185,17 @@ Examples:
 Lists are set in hub.toml, section [lists]; routers fetch what is compiled of them.
 See also: agentmon-router score NAME, agentmon alerts rule:blocklist")]
     Feeds(FeedsArgs),
+    /// Kinds of networks: what an address is in, by which lists; newer or more lists
+    #[command(after_help = "\
+Examples:
+  agentmon destinations                       which lists, how many networks, licence, date
+  agentmon destinations 1.1.1.1 2606:4700::1      what these are
+  agentmon destinations --update tor=exits.txt vpn:acme=acme.txt --about 'acme.example; free'
+Classes: residential hosting cloud service cdn relay vpn tor; local, reserved.
+Lists of one's own stand in place of those of the same class and provider. Databases of
+countries and autonomous systems (*.mmdb) are used when they lie in DATA/destinations.
+See also: agentmon flows class:vpn")]
+    Destinations(DestinationsArgs),
     /// Makers of devices, by their MACs: which table, who made what, a newer table
     #[command(after_help = "\
 Examples:

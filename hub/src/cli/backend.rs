@@ -2,12 +2,14 @@
 //! file where no hub runs. Which of the two is the client's business, not the commands'.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::client;
 use crate::control::{Reply, Request};
+use crate::destinations::Destinations;
 
 /// A query of this program gives up after this long; the largest store answers in seconds.
 const QUERY_TIMEOUT_MS: u64 = 120_000;
@@ -19,6 +21,11 @@ pub(crate) type OnReply<'a> = &'a mut dyn FnMut(Reply) -> anyhow::Result<()>;
 pub(crate) trait Backend {
     /// Asks and hands over every reply, [`Reply::Done`] and [`Reply::Failed`] included.
     fn ask(&mut self, request: &Request, on: OnReply<'_>) -> anyhow::Result<()>;
+
+    /// What kinds of networks there are, with what a person added.
+    fn destinations(&mut self) -> Arc<Destinations> {
+        Destinations::built_in()
+    }
 }
 
 /// The hub of a data directory, running or not.
@@ -36,6 +43,10 @@ impl Hub {
 impl Backend for Hub {
     fn ask(&mut self, request: &Request, on: OnReply<'_>) -> anyhow::Result<()> {
         client::ask(&self.data, request, on)
+    }
+
+    fn destinations(&mut self) -> Arc<Destinations> {
+        Destinations::of_dir(&self.data)
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) enum Term {
     Severity(&'static str),
     /// The sensor's name; the column holds its id.
     Sensor(&'static str),
+    /// What kind of network an address is in: [`super::places`] adds it, when the rest is there.
+    Class,
     /// Known, but nothing in this store can match it yet.
     Nothing,
 }
@@ -95,6 +97,9 @@ pub(crate) fn build(words: &[Word], terms: &Terms) -> Result<Condition, String> 
         for word in words.iter().filter(|w| w.key == *key) {
             if word.negated { &mut unwanted } else { &mut wanted }.extend(&word.values);
         }
+        if matches!(term, Term::Class) {
+            continue;
+        }
         if !wanted.is_empty() {
             let any = alternatives(*term, &wanted).map_err(|e| format!("{}: {e}", key.as_str()))?;
             all.and(&format!("coalesce({}, false)", any.sql), any.params);
@@ -151,7 +156,7 @@ fn one(term: Term, value: &str, out: &mut Condition) -> Result<(), String> {
                 glob(value),
             );
         }
-        Term::Nothing => out.sql.push_str("false"),
+        Term::Class | Term::Nothing => out.sql.push_str("false"),
     }
     Ok(())
 }

@@ -6,12 +6,14 @@
 //! above a home's few hundred.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use agentmon_core::Timestamp;
 use serde_json::Value;
 
 use super::backend::{Backend, query};
 use super::when;
+use crate::destinations::Destinations;
 
 /// Most address rows loaded.
 const ADDRESSES_MAX: usize = 20_000;
@@ -22,6 +24,7 @@ pub(crate) struct Directory {
     by_mac: HashMap<String, String>,
     /// Who had the address, with the time it was first seen there; newest first.
     by_address: HashMap<String, Vec<(Timestamp, String)>>,
+    destinations: Option<Arc<Destinations>>,
 }
 
 impl Directory {
@@ -45,6 +48,16 @@ impl Directory {
             Ok(())
         })?;
         Ok(this)
+    }
+
+    /// Kinds of networks, for sheets that tell them.
+    pub(crate) fn with(mut self, destinations: Arc<Destinations>) -> Self {
+        self.destinations = Some(destinations);
+        self
+    }
+
+    pub(crate) fn destinations(&self) -> Option<&Destinations> {
+        self.destinations.as_deref()
     }
 
     fn add(&mut self, ip: &str, mac: &str, name: &str, since: Timestamp) {

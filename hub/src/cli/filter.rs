@@ -28,10 +28,11 @@ pub(crate) enum Key {
     Sensor,
     Type,
     Kind,
+    Class,
 }
 
 impl Key {
-    const ALL: [(Self, &'static str); 15] = [
+    const ALL: [(Self, &'static str); 16] = [
         (Self::Src, "src"),
         (Self::Dst, "dst"),
         (Self::Client, "client"),
@@ -47,6 +48,7 @@ impl Key {
         (Self::Sensor, "sensor"),
         (Self::Type, "type"),
         (Self::Kind, "kind"),
+        (Self::Class, "class"),
     ];
 
     /// The word as typed.

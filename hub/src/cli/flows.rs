@@ -6,6 +6,7 @@ use super::condition::{Term, Terms};
 use super::context::{Context, Exit, Look};
 use super::filter::Key;
 use super::list::{self, SINCE_DEFAULT, Wanted};
+use super::places::{self, Part};
 use super::sheet::{Cell, Column, Kind, Paint, Row, Sheet, host};
 
 /// What filter words mean for `flows`.
@@ -20,6 +21,7 @@ pub(crate) const TERMS: &Terms = &[
     (Key::Proto, Term::Protocol("proto")),
     (Key::Status, Term::Text("CASE WHEN open THEN 'open' ELSE 'closed' END")),
     (Key::Sensor, Term::Sensor("sensor")),
+    (Key::Class, Term::Class),
     (Key::Proc, Term::Nothing),
 ];
 
@@ -27,6 +29,7 @@ const COLUMNS: &[Column] = &[
     Column::new("TIME", |r, l| r.when("time", l)),
     Column::new("CLIENT", |r, _| r.host("src", "src_name")),
     Column::new("TO", destination),
+    Column::new("CLASS", network),
     Column::new("PORT", port).right(),
     Column::new("OUT", |r, _| r.bytes("bytes_out")).right(),
     Column::new("IN", |r, _| r.bytes("bytes_in")).right(),
@@ -38,6 +41,12 @@ const COLUMNS: &[Column] = &[
 fn destination(row: &Row<'_>, _: &Look) -> Cell {
     let name = [row.text("name"), row.text("dst_name")].into_iter().find(|n| !n.is_empty());
     Cell::new(&host(row.text("dst"), name.unwrap_or_default()))
+}
+
+/// What the other end is in: `cloud amazon`.
+fn network(row: &Row<'_>, _: &Look) -> Cell {
+    let [class, provider, country] = ["dst_class", "dst_provider", "dst_country"];
+    Cell::new(&places::short(row.text(class), row.text(provider), row.text(country)))
 }
 
 /// `443/tcp`; ICMP has no ports.
@@ -71,6 +80,10 @@ pub(crate) fn sheet() -> Sheet {
             ("mac", Kind::Plain),
             ("dst", Kind::Plain),
             ("dst_name", Kind::DeviceAt("dst", None)),
+            ("dst_class", Kind::NetworkOf("dst", Part::Class)),
+            ("dst_provider", Kind::NetworkOf("dst", Part::Provider)),
+            ("dst_country", Kind::NetworkOf("dst", Part::Country)),
+            ("dst_asn", Kind::NetworkOf("dst", Part::Asn)),
             ("dport", Kind::Plain),
             ("name", Kind::Plain),
             ("name_age_ms", Kind::Millis),
@@ -101,7 +114,8 @@ pub(crate) const SELECT: &str = "SELECT time, start, duration_ms, \
 /// Newest first, or the largest or longest.
 pub(crate) fn run(args: &FlowsArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
     let wanted = Wanted::read(&args.list, Some(SINCE_DEFAULT), context)?;
-    let condition = wanted.condition(TERMS, "time")?;
+    let mut condition = wanted.condition(TERMS, "time")?;
+    places::narrow(context, &wanted.words, "flows", "dst", &mut condition)?;
     let order = match args.sort {
         FlowOrder::Time => "time DESC, src, sport, dst",
         FlowOrder::Bytes => {

@@ -106,7 +106,7 @@ pub(crate) fn run(
     sql: &str,
     condition: Condition,
 ) -> anyhow::Result<u64> {
-    let names = Directory::load(context.hub)?;
+    let names = directory(context, sheet)?;
     let mut printer = Printer::new(wanted.format, sheet, &context.look, context.out);
     let mut params = condition.params;
     params.push(wanted.fetch().into());
@@ -121,6 +121,12 @@ pub(crate) fn run(
     printer.finish()?;
     say_if_cut(context, wanted, &outcome, rows);
     Ok(rows.min(wanted.limit))
+}
+
+/// Names of devices, and of networks where the sheet tells them.
+pub(crate) fn directory(context: &mut Context<'_>, sheet: &Sheet) -> anyhow::Result<Directory> {
+    let names = Directory::load(context.hub)?;
+    Ok(if sheet.tells_networks() { names.with(context.hub.destinations()) } else { names })
 }
 
 /// As [`run`], but hands the records over instead of printing them.

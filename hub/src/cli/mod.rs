@@ -18,6 +18,7 @@ mod collect;
 mod condition;
 mod context;
 mod data_dir;
+mod destinations;
 mod devices;
 mod directory;
 mod dns;
@@ -32,6 +33,7 @@ mod flows;
 mod import;
 mod import_zeek;
 mod list;
+mod places;
 mod print;
 mod sensors;
 mod serve;
@@ -103,6 +105,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             return Ok(Exit::Fine);
         }
         Command::Serve(args) => return serve::run(args, &data),
+        Command::Destinations(args) => {
+            destinations::run(args, &data, &look, &mut out, &mut io::stderr())?;
+            out.flush()?;
+            return Ok(Exit::Fine);
+        }
         Command::Vendors(args) => {
             vendors::run(args, &data, &look, &mut out, &mut io::stderr())?;
             out.flush()?;
@@ -136,7 +143,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Beacons(args) => beacons::run(&args, context),
         Command::Timeline(args) => timeline::run(&args, context),
         Command::Devices(args) => devices::run(&args, context),
-        Command::Vendors(_) => unreachable!("needs no store"),
+        Command::Vendors(_) | Command::Destinations(_) => unreachable!("needs no store"),
         Command::Feeds(args) => feeds::run(&args, context),
         Command::Sensors(args) => sensors::run(&args, context),
         Command::Enroll(args) => sensors::enroll(&args, context),

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::context::Look;
 use super::directory::Directory;
+use super::places::{self, Part};
 use super::{text, units, when};
 
 /// What a field's value stands for.
@@ -36,6 +37,8 @@ pub(crate) enum Kind {
     /// No column of the query: the name of the device at that address field, by that MAC
     /// field where there is one.
     DeviceAt(&'static str, Option<&'static str>),
+    /// No column of the query: what is known of the network of that address field.
+    NetworkOf(&'static str, Part),
 }
 
 /// One field of a record.
@@ -125,7 +128,7 @@ impl Sheet {
         let mut values: Vec<Value> = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
             values.push(match field.kind {
-                Kind::DeviceAt(..) => Value::Null,
+                Kind::DeviceAt(..) | Kind::NetworkOf(..) => Value::Null,
                 kind => translate(kind, answer.next().unwrap_or(Value::Null)),
             });
         }
@@ -140,8 +143,21 @@ impl Sheet {
                     *slot = name.unwrap_or(Value::Null);
                 }
             }
+            if let Kind::NetworkOf(address, part) = field.kind {
+                let text = self.row(&record).text(address);
+                let found = names.destinations().and_then(|table| table.of_text(text));
+                let said = found.map(|found| places::value(&found, part));
+                if let (Some(slot), Some(said)) = (record.values.get_mut(i), said) {
+                    *slot = said;
+                }
+            }
         }
         record
+    }
+
+    /// Whether its records tell of networks.
+    pub(crate) fn tells_networks(&self) -> bool {
+        self.fields.iter().any(|field| matches!(field.kind, Kind::NetworkOf(..)))
     }
 
     /// A record with the sheet that explains it.

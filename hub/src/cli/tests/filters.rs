@@ -117,3 +117,17 @@ fn time_ranges_include_their_ends() {
     check("dns --since 2026-11-23T14:22:02Z --until 14:22:30", "type", &["HTTPS"]);
     check("dns --until 13:30 --since 24h", "name", &["cloud.camera.example"]);
 }
+
+#[test]
+fn classes_of_the_other_end() {
+    check("flows class:local", "dst", &["192.168.77.10"]);
+    check("flows -class:reserved", "dst", &["192.168.77.10"]);
+    check("flows class:reserved,vpn port:443", "dst", &["203.0.113.77", "203.0.113.5"]);
+    check("flows class:tor", "dst", &[]);
+    check("flows class:telegram --limit 3", "dst", &[]);
+    check("timeline class:local", "client", &["198.51.100.200"]);
+    let wrong = run("flows class:vnp");
+    assert!(wrong.exit.contains("`vnp` is no class (local, "), "{}", wrong.exit);
+    let nothing = run("dns class:vpn");
+    assert!(nothing.exit.contains("means nothing here"), "{}", nothing.exit);
+}

@@ -134,6 +134,7 @@ fn read(
         // Implied, since no flow ends before it begins; but this the store can skip by.
         condition.and("time >= CAST(? AS TIMESTAMP)", [Value::from(when::sql(since))]);
     }
+    super::places::narrow(context, &mine, "flows", "dst", &mut condition)?;
     let sql =
         format!("{} WHERE {} ORDER BY {} DESC LIMIT ?", source.select, condition.sql, source.time);
     let mut params = condition.params;
