@@ -28,6 +28,14 @@ impl fmt::Display for EventLine<'_> {
                 write!(f, "{} since {}: {}", gap.collector, gap.from, gap.reason)?;
                 gap.lost.map_or(Ok(()), |lost| write!(f, ", {lost} lost"))
             }
+            Body::Process(p) => {
+                let exe = p.program.exe.as_deref().unwrap_or(&p.program.name);
+                write!(f, "{} {} {exe}", p.phase.as_str(), p.program.pid)
+            }
+            Body::Connection(c) => {
+                let (name, way) = (c.name.as_deref().unwrap_or("?"), c.direction.as_str());
+                write!(f, "{name} ({}) {way} {} {}", c.pid, c.local, c.remote)
+            }
         }
     }
 }

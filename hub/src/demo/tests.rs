@@ -138,7 +138,7 @@ fn nothing_in_it_is_real() {
             Body::Flow(flow) => assert!(documentation(flow.src.ip) && documentation(flow.dst.ip)),
             Body::Firewall(p) => assert!(documentation(p.src.ip) && documentation(p.dst.ip)),
             Body::Device(d) => assert!(d.mac.0[2..5] == [0x5e, 0, 0x53]),
-            Body::Finding(_) | Body::Gap(_) => {}
+            Body::Finding(_) | Body::Gap(_) | Body::Process(_) | Body::Connection(_) => {}
         }
     }
 }

@@ -125,6 +125,8 @@ fn shift(event: &mut Event, said: Timestamp) {
     match &mut event.body {
         Body::Flow(flow) => flow.start = flow.start.map(moved).filter(|t| t.is_plausible()),
         Body::Gap(gap) => gap.from = moved(gap.from),
+        Body::Process(process) => process.start = process.start.map(moved),
+        Body::Connection(c) => c.start = c.start.map(moved).filter(|t| t.is_plausible()),
         Body::Dns(_) | Body::Firewall(_) | Body::Device(_) | Body::Finding(_) => {}
     }
 }

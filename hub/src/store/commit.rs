@@ -37,6 +37,8 @@ pub(super) fn flush(
     staging.done.append(connection)?;
     staging.firewall.append(connection)?;
     staging.gaps.append(connection)?;
+    staging.processes.append(connection)?;
+    staging.connections.append(connection)?;
     flush_open(connection, &mut staging, memory)?;
     flush_devices(connection, memory)?;
     let news = alert::fuse(connection, &staging.found, &mut memory.numbers)?;

@@ -3,9 +3,14 @@
 //! In: an event on the hub's clock. Out: one more row in the columns of its table. Pure.
 
 use agentmon_core::Timestamp;
-use agentmon_core::event::{Answer, Dns, Endpoint, Firewall, Flow, Gap, Mac, TcpState};
+use agentmon_core::event::{
+    Answer, Connection, Direction, Dns, Endpoint, Firewall, Flow, FlowPhase, Gap, Mac, Process,
+    TcpState,
+};
 
-use super::rows::{DnsRows, DoneRows, FirewallRows, GapRows, OpenRows};
+use super::rows::{
+    ConnectionRows, DnsRows, DoneRows, FirewallRows, GapRows, OpenRows, ProcessRows,
+};
 use super::staging::Open;
 
 pub(super) fn push_dns(
@@ -137,5 +142,74 @@ pub(super) fn push_gap(rows: &mut GapRows, time: Timestamp, sensor: i32, gap: &G
     rows.since.push(gap.from);
     rows.reason.push(&gap.reason);
     rows.lost.append_option(gap.lost);
+    rows.rows += 1;
+}
+
+pub(super) fn push_process(
+    rows: &mut ProcessRows,
+    time: Timestamp,
+    sensor: i32,
+    process: &Process,
+    sensor_time: Option<Timestamp>,
+) {
+    let program = &process.program;
+    rows.time.push(time);
+    rows.sensor.append_value(sensor);
+    rows.phase.push(process.phase.as_str());
+    rows.process.append_value(program.id);
+    rows.parent.append_option(process.ancestors.first().map(|p| p.id));
+    rows.host.push(&process.host);
+    rows.os.push(&process.os);
+    rows.pid.append_value(program.pid);
+    rows.name.push(&program.name);
+    rows.exe.option(program.exe.as_deref());
+    rows.deleted.append_value(program.deleted);
+    rows.sha256.option(program.sha256.as_deref());
+    rows.argv.push(program.argv.iter());
+    rows.user_name.option(program.user.as_deref());
+    rows.signer.option(program.signer.as_deref());
+    rows.package.option(program.package.as_deref());
+    rows.start.option(process.start);
+    rows.container.option(process.container.as_deref());
+    // Texts and numbers: nothing in it can fail to be JSON.
+    rows.ancestors.push(&serde_json::to_string(&process.ancestors).unwrap_or_default());
+    rows.sensor_time.option(sensor_time);
+    rows.rows += 1;
+}
+
+pub(super) fn push_connection(
+    rows: &mut ConnectionRows,
+    time: Timestamp,
+    sensor: i32,
+    connection: &Connection,
+    sensor_time: Option<Timestamp>,
+) {
+    let c = connection;
+    let inward = c.direction == Direction::In;
+    let (src, dst) = if inward { (c.remote, c.local) } else { (c.local, c.remote) };
+    let sent = c.volume.map(|v| if inward { v.bytes_in } else { v.bytes_out });
+    let received = c.volume.map(|v| if inward { v.bytes_out } else { v.bytes_in });
+    rows.time.push(time);
+    rows.sensor.append_value(sensor);
+    rows.id.append_value(c.id);
+    rows.open.append_value(c.phase != FlowPhase::End);
+    rows.process.append_option(c.process);
+    rows.pid.append_option((c.pid != 0).then_some(c.pid));
+    rows.name.option(c.name.as_deref());
+    rows.direction.push(c.direction.as_str());
+    rows.proto.append_value(c.proto);
+    rows.src.show(src.ip);
+    rows.sport.append_value(src.port);
+    rows.dst.show(dst.ip);
+    rows.dport.append_value(dst.port);
+    rows.start.option(c.start);
+    rows.duration_ms.append_option(c.duration_ms);
+    rows.bytes_out.append_option(sent);
+    rows.bytes_in.append_option(received);
+    rows.user_name.option(c.user.as_deref());
+    rows.container.option(c.container.as_deref());
+    rows.how.push(&c.how);
+    rows.domain.option(c.resolved.as_ref().map(|r| r.name.as_str()));
+    rows.sensor_time.option(sensor_time);
     rows.rows += 1;
 }

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_peers.sql"),
     include_str!("migrations/0004_devices.sql"),
     include_str!("migrations/0005_zeek.sql"),
+    include_str!("migrations/0006_processes.sql"),
 ];
 
 /// Newest version this program knows.

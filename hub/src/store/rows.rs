@@ -295,6 +295,26 @@ rows!(
     }
 );
 rows!(
+    /// Programs, as hosts tell of them.
+    ProcessRows, "processes" {
+        time: Time, sensor: Int32Builder, phase: Text, process: UInt64Builder,
+        parent: UInt64Builder, host: Text, os: Text, pid: UInt32Builder, name: Text, exe: Text,
+        deleted: BooleanBuilder, sha256: Text, argv: Texts, user_name: Text, signer: Text,
+        package: Text, start: Time, container: Text, ancestors: Text, sensor_time: Time,
+    }
+);
+rows!(
+    /// Connections with their programs.
+    ConnectionRows, "process_conns" {
+        time: Time, sensor: Int32Builder, id: UInt64Builder, open: BooleanBuilder,
+        process: UInt64Builder, pid: UInt32Builder, name: Text, direction: Text,
+        proto: UInt8Builder, src: Text, sport: UInt16Builder, dst: Text, dport: UInt16Builder,
+        start: Time, duration_ms: UInt64Builder, bytes_out: UInt64Builder,
+        bytes_in: UInt64Builder, user_name: Text, container: Text, how: Text, domain: Text,
+        sensor_time: Time,
+    }
+);
+rows!(
     /// Findings.
     FindingRows, "findings" {
         id: Int64Builder, time: Time, sensor: Int32Builder, rule: Text, subject: Text,

@@ -7,15 +7,19 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use agentmon_core::Timestamp;
-use agentmon_core::event::{Body, Flow, FlowPhase, Mac};
+use agentmon_core::event::{Body, Direction, Flow, FlowPhase, Mac};
 use agentmon_core::finding::Finding;
 use agentmon_core::tier0::new_device;
 use agentmon_core::wire::Health;
 use agentmon_router::counters::Counters;
 
-use super::fill::{name_of, push_dns, push_done, push_firewall, push_gap, push_open};
+use super::fill::{
+    name_of, push_connection, push_dns, push_done, push_firewall, push_gap, push_open, push_process,
+};
 use super::memory::{Cursor, Memory, OPEN_FLOWS_MAX};
-use super::rows::{DnsRows, DoneRows, FirewallRows, GapRows, OpenKeyRows, OpenRows};
+use super::rows::{
+    ConnectionRows, DnsRows, DoneRows, FirewallRows, GapRows, OpenKeyRows, OpenRows, ProcessRows,
+};
 use crate::alert::Seen;
 use crate::correlate::Waiting;
 use crate::devices::Devices;
@@ -68,6 +72,8 @@ pub(super) struct Staging {
     pub(super) done: DoneRows,
     pub(super) firewall: FirewallRows,
     pub(super) gaps: GapRows,
+    pub(super) processes: ProcessRows,
+    pub(super) connections: ConnectionRows,
     /// By (sensor, id).
     pub(super) open: HashMap<(i32, u64), Open>,
     /// Rows of `flows_open` that are over or replaced.
@@ -167,6 +173,17 @@ impl Staging {
             Body::Device(_) => {}
             Body::Finding(finding) => self.finding(time, sensor, sensor_time, finding, memory),
             Body::Gap(gap) => push_gap(&mut self.gaps, time, sensor, &gap),
+            Body::Process(p) => {
+                push_process(&mut self.processes, time, sensor, &p, sensor_time);
+            }
+            Body::Connection(mut c) => {
+                if c.resolved.is_none() && c.direction == Direction::Out {
+                    let (began, ip) = (c.start.unwrap_or(time), c.local.ip);
+                    let mac = memory.devices.mac_of(ip, began);
+                    c.resolved = memory.correlator.resolve(ip, mac, c.remote.ip, began);
+                }
+                push_connection(&mut self.connections, time, sensor, &c, sensor_time);
+            }
         }
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentmon_core::event::{
-    Answer, Body, Device, DeviceSource, Dns, Endpoint, Flow, FlowPhase, Gap, Mac, Volume,
+    Answer, Body, Connection, Device, DeviceSource, Direction, Dns, Endpoint, Flow, FlowPhase, Gap,
+    Mac, Process, ProcessPhase, Program, Volume,
 };
 use agentmon_core::finding::Finding;
 use agentmon_core::sample::{self, ip};
@@ -552,4 +553,61 @@ fn epochs_are_bounded() {
     }
     assert_eq!(hub.count("ingest_cursor"), 256);
     assert_eq!(hub.one::<u64>("SELECT min(epoch) FROM ingest_cursor"), 44);
+}
+
+#[test]
+fn a_process_and_its_connection_read_as_the_router_saw_the_flow() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let program = |id: u64, name: &str| Program {
+        id,
+        pid: 412,
+        name: name.into(),
+        argv: vec![name.into(), "https://www.example.com".into()],
+        ..Program::default()
+    };
+    let process = Process {
+        phase: ProcessPhase::Start,
+        program: program(u64::MAX, "curl"),
+        ancestors: vec![program(7, "claude")],
+        ..Process::default()
+    };
+    let owned = |direction| {
+        Body::Connection(Box::new(Connection {
+            id: 5,
+            phase: FlowPhase::End,
+            process: Some(u64::MAX),
+            pid: 412,
+            name: Some("curl".into()),
+            proto: 6,
+            local: Endpoint::new(ip("192.0.2.1"), 40_001),
+            remote: Endpoint::new(ip("203.0.113.1"), 443),
+            direction,
+            start: Some(at(1)),
+            duration_ms: Some(40),
+            volume: Some(Volume { bytes_out: 10, bytes_in: 20, packets_out: 1, packets_in: 1 }),
+            user: None,
+            container: None,
+            how: "exec".into(),
+            resolved: None,
+        }))
+    };
+    let events = [
+        dns(0, "192.0.2.1", "www.example.com", "203.0.113.1"),
+        Event { time: at(1), body: Body::Process(Box::new(process)) },
+        Event { time: at(1), body: owned(Direction::Out) },
+        flow(1, 1, FlowPhase::End, "192.0.2.1", "203.0.113.1", 5),
+    ];
+    assert_eq!(hub.send(1, 1, &events).stored, 4);
+    let joined: String = hub.one(
+        "SELECT concat_ws(' ', c.name, p.ancestors->0->>'name', f.bytes_out, c.bytes_in, c.domain)
+         FROM flows f JOIN connections c USING (proto, src, sport, dst, dport)
+         JOIN processes p USING (process)",
+    );
+    assert_eq!(joined, "curl claude 5 20 www.example.com");
+    // What was accepted from outside stands the other way round.
+    hub.send(1, 5, &[Event { time: at(9), body: owned(Direction::In) }]);
+    let inward: String = hub
+        .one("SELECT concat_ws(' ', src, sport, dst, dport, bytes_out, bytes_in) FROM connections");
+    assert_eq!(inward, "203.0.113.1 443 192.0.2.1 40001 20 10");
 }

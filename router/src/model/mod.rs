@@ -146,7 +146,7 @@ impl Model {
                 }
             }
             // Who was stopped may be anybody out there.
-            Body::Firewall(_) | Body::Gap(_) => {}
+            Body::Firewall(_) | Body::Gap(_) | Body::Process(_) | Body::Connection(_) => {}
         }
     }
 

@@ -39,7 +39,7 @@ impl Macs {
             Body::Dns(dns) => (dns.client, &mut dns.mac),
             Body::Flow(flow) => (flow.src.ip, &mut flow.mac),
             Body::Firewall(packet) => (packet.src.ip, &mut packet.mac),
-            Body::Finding(_) | Body::Gap(_) => return,
+            Body::Finding(_) | Body::Gap(_) | Body::Process(_) | Body::Connection(_) => return,
         };
         if mac.is_none() {
             *mac = self.get(ip);

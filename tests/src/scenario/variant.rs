@@ -82,6 +82,8 @@ impl Step {
         match &mut event.body {
             Body::Flow(flow) => flow.start = flow.start.map(|t| moved(t, seconds)),
             Body::Gap(gap) => gap.from = moved(gap.from, seconds),
+            Body::Process(process) => process.start = process.start.map(|t| moved(t, seconds)),
+            Body::Connection(c) => c.start = c.start.map(|t| moved(t, seconds)),
             Body::Dns(_) | Body::Firewall(_) | Body::Device(_) | Body::Finding(_) => {}
         }
     }

@@ -15,6 +15,7 @@ mod firewall;
 mod flow;
 mod mac;
 mod ndjson;
+mod process;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,10 @@ pub use dns::{Answer, Dns, DnsStatus};
 pub use firewall::{Firewall, Verdict};
 pub use flow::{Flow, FlowPhase, Resolved, TcpState, Volume};
 pub use mac::{Mac, MacError, MacKind};
+pub use process::{
+    ANCESTORS_MAX, ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, Connection, Direction, PATH_BYTES_MAX,
+    Process, ProcessPhase, Program,
+};
 
 /// Longest free text field (interface, host name, prefix, upstream) in bytes.
 pub const TEXT_BYTES_MAX: usize = 255;
@@ -57,6 +62,11 @@ pub enum Body {
     Finding(Finding),
     /// Something was not seen: the time span and the reason.
     Gap(Gap),
+    /// A program began or ended on a host. Boxed, as what follows: a host's events are large,
+    /// and a router sees none.
+    Process(Box<Process>),
+    /// A connection with the process it belongs to.
+    Connection(Box<Connection>),
 }
 
 impl Body {
@@ -70,6 +80,8 @@ impl Body {
             Self::Device(_) => "device",
             Self::Finding(_) => "finding",
             Self::Gap(_) => "gap",
+            Self::Process(_) => "process",
+            Self::Connection(_) => "connection",
         }
     }
 }

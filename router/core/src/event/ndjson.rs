@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Device, Dns, Event, Firewall, Flow, Gap};
+use super::{Body, Connection, Device, Dns, Event, Firewall, Flow, Gap, Process};
 use crate::finding::Finding;
 use crate::time::Timestamp;
 
@@ -24,6 +24,8 @@ enum BodyRef<'a> {
     Device(&'a Device),
     Finding(&'a Finding),
     Gap(&'a Gap),
+    Process(&'a Process),
+    Connection(&'a Connection),
 }
 
 #[derive(Deserialize)]
@@ -35,6 +37,8 @@ enum BodyOwned {
     Device(Device),
     Finding(Finding),
     Gap(Gap),
+    Process(Box<Process>),
+    Connection(Box<Connection>),
 }
 
 impl Serialize for Event {
@@ -46,6 +50,8 @@ impl Serialize for Event {
             Body::Device(b) => BodyRef::Device(b),
             Body::Finding(b) => BodyRef::Finding(b),
             Body::Gap(b) => BodyRef::Gap(b),
+            Body::Process(b) => BodyRef::Process(b),
+            Body::Connection(b) => BodyRef::Connection(b),
         };
         Line { time_ns: self.time, body }.serialize(s)
     }
@@ -60,6 +66,8 @@ impl<'de> Deserialize<'de> for Event {
             BodyOwned::Device(b) => Body::Device(b),
             BodyOwned::Finding(b) => Body::Finding(b),
             BodyOwned::Gap(b) => Body::Gap(b),
+            BodyOwned::Process(b) => Body::Process(b),
+            BodyOwned::Connection(b) => Body::Connection(b),
         };
         Ok(Self { time: line.time_ns, body })
     }

@@ -305,7 +305,7 @@ impl Engine {
                 self.locals.learn(device.ip, at.steady);
                 self.new_device.on_device(at, device, &self.locals);
             }
-            Body::Finding(_) | Body::Gap(_) => {}
+            Body::Finding(_) | Body::Gap(_) | Body::Process(_) | Body::Connection(_) => {}
         }
         self.decide(at, found);
         self.made.count(found.get(before..).unwrap_or_default());

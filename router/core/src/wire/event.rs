@@ -37,6 +37,8 @@ impl From<&Event> for pb::Event {
             Body::Device(b) => pb::Body::Device(b.into()),
             Body::Finding(b) => pb::Body::Finding(b.into()),
             Body::Gap(b) => pb::Body::Gap(b.into()),
+            Body::Process(b) => pb::Body::Process(b.as_ref().into()),
+            Body::Connection(b) => pb::Body::Connection(b.as_ref().into()),
         };
         Self { time_ns: e.time.nanos(), body: Some(body) }
     }
@@ -52,6 +54,8 @@ impl TryFrom<pb::Event> for Event {
             pb::Body::Device(b) => Body::Device(b.try_into()?),
             pb::Body::Finding(b) => Body::Finding(b.try_into()?),
             pb::Body::Gap(b) => Body::Gap(b.into()),
+            pb::Body::Process(b) => Body::Process(Box::new(b.try_into()?)),
+            pb::Body::Connection(b) => Body::Connection(Box::new(b.try_into()?)),
         };
         Ok(Self { time: Timestamp::from_nanos(e.time_ns), body })
     }

@@ -5,15 +5,45 @@ use super::{WireError, pb};
 use crate::event::{Flow, FlowPhase, Resolved, TcpState, Volume};
 use crate::time::Timestamp;
 
+pub(super) const fn phase_number(phase: FlowPhase) -> u32 {
+    match phase {
+        FlowPhase::End => 0,
+        FlowPhase::Update => 1,
+        FlowPhase::Start => 2,
+    }
+}
+
+pub(super) const fn to_phase(number: u32) -> FlowPhase {
+    match number {
+        1 => FlowPhase::Update,
+        2 => FlowPhase::Start,
+        _ => FlowPhase::End,
+    }
+}
+
+pub(super) const fn volume(v: Volume) -> pb::Volume {
+    pb::Volume {
+        bytes_out: v.bytes_out,
+        bytes_in: v.bytes_in,
+        packets_out: v.packets_out,
+        packets_in: v.packets_in,
+    }
+}
+
+pub(super) const fn to_volume(v: pb::Volume) -> Volume {
+    Volume {
+        bytes_out: v.bytes_out,
+        bytes_in: v.bytes_in,
+        packets_out: v.packets_out,
+        packets_in: v.packets_in,
+    }
+}
+
 impl From<&Flow> for pb::Flow {
     fn from(f: &Flow) -> Self {
         Self {
             id: f.id,
-            phase: match f.phase {
-                FlowPhase::End => 0,
-                FlowPhase::Update => 1,
-                FlowPhase::Start => 2,
-            },
+            phase: phase_number(f.phase),
             proto: u32::from(f.proto),
             src: Some(endpoint(f.src)),
             dst: Some(endpoint(f.dst)),
@@ -21,12 +51,7 @@ impl From<&Flow> for pb::Flow {
             nat_dst: f.nat_dst.map(endpoint),
             start_ns: f.start.map(Timestamp::nanos),
             duration_ms: f.duration_ms,
-            volume: f.volume.map(|v| pb::Volume {
-                bytes_out: v.bytes_out,
-                bytes_in: v.bytes_in,
-                packets_out: v.packets_out,
-                packets_in: v.packets_in,
-            }),
+            volume: f.volume.map(volume),
             tcp_state_1: f.tcp_state.map_or(0, |s| s as u32 + 1),
             replied: f.replied,
             offloaded: f.offloaded,
@@ -59,11 +84,7 @@ impl TryFrom<pb::Flow> for Flow {
         };
         Ok(Self {
             id: f.id,
-            phase: match f.phase {
-                1 => FlowPhase::Update,
-                2 => FlowPhase::Start,
-                _ => FlowPhase::End,
-            },
+            phase: to_phase(f.phase),
             proto: u8::try_from(f.proto).map_err(|_| WireError::Field("proto"))?,
             src: to_endpoint(f.src, "src")?,
             dst: to_endpoint(f.dst, "dst")?,
@@ -71,12 +92,7 @@ impl TryFrom<pb::Flow> for Flow {
             nat_dst: f.nat_dst.map(|e| to_endpoint(Some(e), "nat_dst")).transpose()?,
             start: f.start_ns.map(Timestamp::from_nanos),
             duration_ms: f.duration_ms,
-            volume: f.volume.map(|v| Volume {
-                bytes_out: v.bytes_out,
-                bytes_in: v.bytes_in,
-                packets_out: v.packets_out,
-                packets_in: v.packets_in,
-            }),
+            volume: f.volume.map(to_volume),
             tcp_state,
             replied: f.replied,
             offloaded: f.offloaded,

@@ -19,6 +19,7 @@ mod event;
 mod field;
 mod flow;
 mod pb;
+mod process;
 #[cfg(test)]
 mod tests;
 

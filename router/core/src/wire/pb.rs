@@ -55,7 +55,7 @@ pub(super) struct Pair {
 pub(super) struct Event {
     #[prost(sint64, tag = "1")]
     pub(super) time_ns: i64,
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
     pub(super) body: Option<Body>,
 }
 
@@ -73,6 +73,10 @@ pub(super) enum Body {
     Finding(Finding),
     #[prost(message, tag = "7")]
     Gap(Gap),
+    #[prost(message, tag = "8")]
+    Process(Process),
+    #[prost(message, tag = "9")]
+    Connection(Connection),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -244,4 +248,87 @@ pub(super) struct Gap {
     pub(super) reason: String,
     #[prost(uint64, optional, tag = "4")]
     pub(super) lost: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Program {
+    #[prost(fixed64, tag = "1")]
+    pub(super) id: u64,
+    #[prost(uint32, tag = "2")]
+    pub(super) pid: u32,
+    #[prost(string, tag = "3")]
+    pub(super) name: String,
+    #[prost(string, tag = "4")]
+    pub(super) exe: String,
+    #[prost(bool, tag = "5")]
+    pub(super) deleted: bool,
+    #[prost(string, tag = "6")]
+    pub(super) sha256: String,
+    #[prost(string, repeated, tag = "7")]
+    pub(super) argv: Vec<String>,
+    #[prost(string, tag = "8")]
+    pub(super) user: String,
+    #[prost(string, tag = "9")]
+    pub(super) signer: String,
+    #[prost(string, tag = "10")]
+    pub(super) package: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Process {
+    /// 0 running, 1 start, 2 exec, 3 exit.
+    #[prost(uint32, tag = "1")]
+    pub(super) phase: u32,
+    #[prost(string, tag = "2")]
+    pub(super) os: String,
+    #[prost(string, tag = "3")]
+    pub(super) host: String,
+    #[prost(message, optional, tag = "4")]
+    pub(super) program: Option<Program>,
+    #[prost(sint64, optional, tag = "5")]
+    pub(super) start_ns: Option<i64>,
+    #[prost(message, repeated, tag = "6")]
+    pub(super) ancestors: Vec<Program>,
+    #[prost(string, tag = "7")]
+    pub(super) container: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Connection {
+    #[prost(fixed64, tag = "1")]
+    pub(super) id: u64,
+    /// 0 end, 1 update, 2 start.
+    #[prost(uint32, tag = "2")]
+    pub(super) phase: u32,
+    #[prost(fixed64, optional, tag = "3")]
+    pub(super) process: Option<u64>,
+    #[prost(uint32, tag = "4")]
+    pub(super) pid: u32,
+    #[prost(string, tag = "5")]
+    pub(super) name: String,
+    #[prost(uint32, tag = "6")]
+    pub(super) proto: u32,
+    #[prost(message, optional, tag = "7")]
+    pub(super) local: Option<Endpoint>,
+    #[prost(message, optional, tag = "8")]
+    pub(super) remote: Option<Endpoint>,
+    /// 0 out, 1 in, 2 listen.
+    #[prost(uint32, tag = "9")]
+    pub(super) direction: u32,
+    #[prost(sint64, optional, tag = "10")]
+    pub(super) start_ns: Option<i64>,
+    #[prost(uint64, optional, tag = "11")]
+    pub(super) duration_ms: Option<u64>,
+    #[prost(message, optional, tag = "12")]
+    pub(super) volume: Option<Volume>,
+    #[prost(string, tag = "13")]
+    pub(super) user: String,
+    #[prost(string, tag = "14")]
+    pub(super) container: String,
+    #[prost(string, tag = "15")]
+    pub(super) how: String,
+    #[prost(string, tag = "16")]
+    pub(super) resolved_name: String,
+    #[prost(uint64, tag = "17")]
+    pub(super) resolved_age_ms: u64,
 }

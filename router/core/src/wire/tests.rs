@@ -5,8 +5,9 @@ use super::*;
 use prost::Message;
 
 use crate::event::{
-    Answer, Body, Device, DeviceSource, Dns, DnsStatus, Endpoint, Event, Firewall, Flow, FlowPhase,
-    Gap, Mac, Resolved, TEXT_BYTES_MAX, TcpState, Verdict, Volume,
+    Answer, Body, Connection, Device, DeviceSource, Direction, Dns, DnsStatus, Endpoint, Event,
+    Firewall, Flow, FlowPhase, Gap, Mac, Process, ProcessPhase, Program, Resolved, TEXT_BYTES_MAX,
+    TcpState, Verdict, Volume,
 };
 use crate::finding::Finding;
 use crate::time::Timestamp;
@@ -94,8 +95,51 @@ fn samples() -> Vec<Event> {
             reason: "enobufs".into(),
             lost: None,
         }),
+        Body::Process(Box::new(process(time))),
+        Body::Connection(Box::new(Connection {
+            id: 7,
+            phase: FlowPhase::Update,
+            process: Some(3),
+            pid: 412,
+            name: Some("curl".into()),
+            proto: 6,
+            local: e("192.168.77.2:43164"),
+            remote: e("[2001:db8::1]:443"),
+            direction: Direction::In,
+            start: Some(time),
+            duration_ms: Some(41_000),
+            volume: Some(Volume { bytes_out: 1, bytes_in: 2, packets_out: 3, packets_in: 4 }),
+            user: Some("alice".into()),
+            container: Some("net:4026532281".into()),
+            how: "exec".into(),
+            resolved: Some(Resolved { name: "www.example.com".parse().unwrap(), age_ms: 12 }),
+        })),
     ];
     bodies.into_iter().map(|body| Event { time, body }).collect()
+}
+
+fn process(start: Timestamp) -> Process {
+    let program = |pid: u32, name: &str| Program {
+        id: u64::from(pid) << 32,
+        pid,
+        name: name.into(),
+        exe: Some(format!("/usr/bin/{name}")),
+        deleted: true,
+        sha256: Some("0f".repeat(32)),
+        argv: vec![name.into(), "--token".into(), "[redacted]".into()],
+        user: Some("alice".into()),
+        signer: Some("Example".into()),
+        package: Some(format!("deb:{name}")),
+    };
+    Process {
+        phase: ProcessPhase::Exec,
+        os: "linux".into(),
+        host: "laptop".into(),
+        program: program(412, "curl"),
+        start: Some(start),
+        ancestors: vec![program(411, "bash"), program(400, "claude")],
+        container: Some("net:4026532281".into()),
+    }
 }
 
 #[test]
@@ -113,14 +157,14 @@ fn batches_round_trip() {
         events: samples().iter().map(encode_event).collect(),
         health: Health {
             version: "0.1.0".into(),
-            counters: vec![("accepted".into(), 6)],
-            pending: 6,
+            counters: vec![("accepted".into(), 8)],
+            pending: 8,
             ring_bytes: 4096,
             collectors: vec![("conntrack".into(), "ok".into())],
         },
         sent: Timestamp::from_secs(1),
     };
-    assert_eq!(batch.last_seq(), Some(46));
+    assert_eq!(batch.last_seq(), Some(48));
     assert_eq!(decode_batch(&encode_batch(&batch).unwrap()).unwrap(), batch);
 }
 
