@@ -16,6 +16,12 @@ use super::rows::{Rows, ZeekConnRows, ZeekNameRows};
 /// Most connections and names of one chunk: at worst 1.5 KiB each, half a request.
 pub const CHUNK_ROWS_MAX: usize = 10_000;
 
+/// Source of a name under which something of another type came than was asked for.
+pub const MIME: &str = "mime";
+/// Begin of the source of a name under which a program showed itself (HTTP's user agent, TLS's
+/// JA3): the same number is the same program.
+pub const SIGN: &str = "sign ";
+
 /// One connection, as its last record of this chunk tells it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conn {
@@ -63,6 +69,7 @@ pub struct Said {
     /// The name.
     pub name: String,
     /// `tls`, `http`, `proxy` (asked to go on there), or `nohost`: HTTP without a name.
+    /// Else what was said besides: [`MIME`], or [`SIGN`] and a number.
     pub source: String,
 }
 

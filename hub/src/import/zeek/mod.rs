@@ -10,6 +10,7 @@
 //! but not yet noted as read is known again by its sequence number, the line's number. Rows
 //! with a uid replace each other whatever log they come from.
 
+mod mime;
 pub mod read;
 pub mod record;
 
@@ -162,7 +163,7 @@ impl Open {
             }
             Ok(Item::Dns(event)) => Some(event),
             Ok(Item::Said(said)) => {
-                self.chunk.said.insert(said);
+                self.chunk.said.extend(said);
                 None
             }
             Ok(Item::Nothing) => None,

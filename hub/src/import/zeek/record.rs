@@ -12,9 +12,10 @@ use agentmon_core::event::{
 use agentmon_core::name::{Name, printable};
 use agentmon_core::{Event, Timestamp};
 
+use super::mime;
 use super::read::{Bad, Record};
 use crate::import::epoch;
-use crate::store::zeek::{Conn, Said};
+use crate::store::zeek::{Conn, MIME, SIGN, Said};
 
 /// Longest uid; Zeek's have about 18 characters.
 const UID_BYTES_MAX: usize = 64;
@@ -60,8 +61,8 @@ pub enum Item {
     Conn(String, Conn, Box<Event>),
     /// A DNS exchange.
     Dns(Box<Event>),
-    /// A name said.
-    Said(Said),
+    /// Names said, and what else was, under them.
+    Said(Vec<Said>),
     /// Nothing of interest, such as TLS without a name.
     Nothing,
 }
@@ -75,16 +76,22 @@ pub fn item(kind: Kind, record: &Record<'_>) -> Result<Item, Bad> {
         Kind::Conn => conn(record, false),
         Kind::OpenConn => conn(record, true),
         Kind::Dns => dns(record),
-        Kind::Ssl => Ok(said(uid(record)?, record.text("server_name").as_deref(), "tls")),
+        Kind::Ssl => {
+            let signature = record.text("ja3");
+            let name = record.text("server_name");
+            Ok(said(uid(record)?, name.as_deref(), "tls", signature.as_deref(), false))
+        }
         Kind::Http => {
-            let method = record.text("method");
-            let uid = uid(record)?;
-            Ok(match (method.as_deref(), record.text("host")) {
-                (Some("CONNECT"), host) => said(uid, host.as_deref(), "proxy"),
+            let (method, host, agent) =
+                (record.text("method"), record.text("host"), record.text("user_agent"));
+            let (uid, other) = (uid(record)?, mime::is_other(record));
+            let (name, source) = match (method.as_deref(), host.as_deref()) {
+                (Some("CONNECT"), host) => (host, "proxy"),
                 // A request that does not say whom it is for; a response alone is none.
-                (Some(_), None) => said(uid, Some(""), "nohost"),
-                (_, host) => said(uid, host.as_deref(), "http"),
-            })
+                (Some(_), None) => (Some(""), "nohost"),
+                (_, host) => (host, "http"),
+            };
+            Ok(said(uid, name, source, agent.as_deref(), other))
         }
     }
 }
@@ -95,12 +102,24 @@ fn uid(record: &Record<'_>) -> Result<String, Bad> {
     plain.then(|| uid.into_owned()).ok_or(Bad::Uid)
 }
 
-fn said(uid: String, name: Option<&str>, source: &str) -> Item {
+/// `other`: its answer was of another type than asked for.
+fn said(
+    uid: String,
+    name: Option<&str>,
+    source: &str,
+    signature: Option<&str>,
+    other: bool,
+) -> Item {
     let Some(name) = name.filter(|name| name.len() <= HOST_BYTES_MAX) else {
         return Item::Nothing;
     };
     let name = printable(name.as_bytes(), HOST_BYTES_MAX);
-    Item::Said(Said { uid, name, source: source.to_owned() })
+    let said = |source: String| Said { uid: uid.clone(), name: name.clone(), source };
+    let mut all = vec![said(source.to_owned())];
+    all.extend(other.then(|| said(MIME.to_owned())));
+    // Only whether two are the same matters.
+    all.extend(signature.map(|text| said(format!("{SIGN}{:016x}", epoch(&[text.as_bytes()])))));
+    Item::Said(all)
 }
 
 /// Microseconds since 1970 of `1706736752.422947` or of an ISO 8601 date.
@@ -301,7 +320,7 @@ mod tests {
     #[test]
     fn names_said() {
         let said = |kind, json: &str| match read(kind, json).unwrap() {
-            Item::Said(said) => Some((said.name, said.source)),
+            Item::Said(all) => all.into_iter().next().map(|said| (said.name, said.source)),
             Item::Nothing => None,
             other => panic!("{other:?}"),
         };
@@ -318,6 +337,19 @@ mod tests {
         assert_eq!(said(Kind::Http, r#"{"uid":"C1","status_code":200}"#), None);
         let hostile = "{\"uid\":\"C1\",\"server_name\":\"a\\u001b[2J\"}";
         assert_eq!(said(Kind::Ssl, hostile), expect("a\\x1b[2J", "tls"));
+    }
+
+    #[test]
+    fn what_else_was_said_under_a_name() {
+        let sources = |json: &str| match read(Kind::Http, json).unwrap() {
+            Item::Said(all) => all.into_iter().map(|said| said.source).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let request = r#"{"uid":"C1","method":"GET","host":"a.example","uri":"/a.js","user_agent":"curl","resp_mime_types":["text/html"]}"#;
+        let told = sources(request);
+        assert_eq!(told.get(..2), Some(&["http".to_owned(), MIME.to_owned()][..]));
+        assert!(told[2].starts_with(SIGN), "{told:?}");
+        assert_eq!(sources(&request.replace("a.js", "a.html").replace("curl", "")), ["http"]);
     }
 
     #[test]
@@ -349,7 +381,8 @@ mod tests {
             }
             let record = Record::Json(map);
             for kind in [Kind::Conn, Kind::OpenConn, Kind::Dns, Kind::Ssl, Kind::Http] {
-                if let Ok(Item::Said(said)) = item(kind, &record) {
+                let Ok(Item::Said(all)) = item(kind, &record) else { continue };
+                for said in all {
                     proptest::prop_assert!(said.name.len() <= HOST_BYTES_MAX * 4);
                     proptest::prop_assert!(said.name.bytes().all(|b| (b' '..=b'~').contains(&b)));
                 }

@@ -25,7 +25,8 @@ CREATE TABLE zeek_name (
     sensor INTEGER NOT NULL,
     uid    VARCHAR NOT NULL,
     name   VARCHAR NOT NULL,                    -- with the port, where HTTP's Host has one
-    source VARCHAR NOT NULL                     -- tls, http, proxy (the host of a CONNECT), nohost (a request without Host; name empty)
+    source VARCHAR NOT NULL                     -- tls, http, proxy (the host of a CONNECT), nohost (a request without Host; name empty);
+                                                -- mime: an answer of another type than asked for; sign N: program N showed itself
 );
 
 -- How far each log has been read: written with the rows themselves.

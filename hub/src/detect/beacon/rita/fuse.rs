@@ -17,6 +17,10 @@ pub const SUBDOMAINS: Thresholds = Thresholds([100.0, 500.0, 800.0, 1_000.0]);
 pub const STROBE: f64 = 0.8;
 /// Added where HTTP requests to an address named no host.
 pub const HOSTLESS: f64 = 0.1;
+/// Added where something of another type came than was asked for.
+pub const OTHER_TYPE: f64 = 0.15;
+/// Added to a domain with very many names that only those who asked for them went to.
+pub const INDIRECT: f64 = 0.15;
 /// Part of the hosts of one's own up to which a destination is rare.
 const RARE: f64 = 0.02;
 /// Part of them from which it is common.

@@ -5,7 +5,8 @@
 //! memory; bounded by the caller's rows and [`TIMES_MAX`] per pair.
 //!
 //! Order: [`scope`] says which connections count, [`pairs`] gathers them into rows, [`score`]
-//! is the arithmetic of one row, [`fuse`] turns it into a threat score.
+//! is the arithmetic of one row, `spread` who else goes there, `subdomains` the domains with
+//! very many names, [`fuse`] turns all into a threat score.
 //!
 //! Formulas and thresholds are RITA's published ones (its documentation and configuration
 //! file); there are two sets of defaults, see [`Defaults`].
@@ -14,12 +15,14 @@ pub mod fuse;
 pub mod pairs;
 pub mod scope;
 pub mod score;
+mod spread;
+mod subdomains;
 #[cfg(test)]
 mod tests;
 
 use ipnet::IpNet;
 
-pub use pairs::{Connection, Row, analyse};
+pub use pairs::{Asked, Connection, Logs, Row, analyse};
 
 /// Most times and sizes kept of one pair: one a second for a day. A pair with more
 /// connections is a strobe, not a beacon.
@@ -47,6 +50,15 @@ impl Defaults {
         match self {
             Self::Code => fuse::Thresholds([50.0, 75.0, 90.0, 100.0]),
             Self::Shipped => fuse::Thresholds([50.0, 70.0, 90.0, 100.0]),
+        }
+    }
+
+    /// What a program adds that its source showed to one destination alone.
+    #[must_use]
+    pub const fn rare_signature(self) -> f64 {
+        match self {
+            Self::Code => 0.0,
+            Self::Shipped => 0.15,
         }
     }
 

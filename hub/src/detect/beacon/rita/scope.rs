@@ -27,9 +27,19 @@ impl Settings {
         match (self.is_internal(src), self.is_internal(dst)) {
             (true, false) => true,
             (true, true) => proxied,
-            (false, true) => self.external_to_internal,
+            (false, true) => self.external_to_internal || proxied,
             (false, false) => false,
         }
+    }
+
+    /// Does a question count? Those within one's own networks do: resolvers are there.
+    #[must_use]
+    pub fn keeps_question(&self, src: IpAddr, dst: Option<IpAddr>) -> bool {
+        if nowhere(src) || dst.is_some_and(nowhere) {
+            return false;
+        }
+        let to = dst.is_some_and(|dst| self.is_internal(dst));
+        self.is_internal(src) || to && self.external_to_internal
     }
 }
 

@@ -7,7 +7,7 @@ use super::score::{
     BINS, Window, bars, beacon, bimodal, bowley, deviation, duration, histogram, longest_run,
     quartiles, sizes_score, timestamps, variation,
 };
-use super::{Connection, Defaults, Row, Settings, analyse};
+use super::{Asked, Connection, Defaults, Logs, Row, Settings};
 
 const DAY: Window = Window { lo: 0, hi: 86_400 };
 
@@ -189,6 +189,22 @@ fn connection(time: i64, src: &str, dst: &str) -> Connection {
         names: BTreeSet::new(),
         proxied: BTreeSet::new(),
         hostless: false,
+        others: BTreeSet::new(),
+        signs: BTreeSet::new(),
+    }
+}
+
+fn analyse(connections: &[Connection], settings: &Settings) -> Vec<Row> {
+    super::analyse(&Logs { connections: connections.to_vec(), ..Logs::default() }, settings)
+}
+
+fn asked(src: &str, name: &str) -> Asked {
+    Asked {
+        hour: 999_600,
+        src: src.parse().unwrap(),
+        dst: Some("192.168.7.1".parse().unwrap()),
+        name: name.to_owned(),
+        domain: Some(name.split_once('.').unwrap().1.to_owned()),
     }
 }
 
@@ -305,4 +321,90 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn answers_of_another_type_add() {
+    let mut all: Vec<_> =
+        beats("203.0.113.9", 144).into_iter().map(|c| named(c, "api.example")).collect();
+    all[3].others.insert("api.example".to_owned());
+    near(analyse(&all, &Settings::default())[0].final_score, 0.95);
+    all[3].others = BTreeSet::from(["".to_owned(), "b.example".to_owned()]);
+    near(analyse(&all, &Settings::default())[0].final_score, 0.8);
+}
+
+/// A name that lasts is scored, though it does not beat: its address is explained. So is one
+/// that the name had explained before the window.
+#[test]
+fn long_and_earlier_names_explain_addresses() {
+    let mut all = vec![named(connection(1_000_000, "192.168.7.2", "203.0.113.9"), "a.example")];
+    all.extend(beats("203.0.113.9", 144));
+    let dsts = |logs: &Logs| {
+        let rows = super::analyse(logs, &Settings::default());
+        rows.into_iter().map(|r| r.dst).collect::<Vec<_>>()
+    };
+    let mut logs = Logs { connections: all, ..Logs::default() };
+    assert_eq!(dsts(&logs), ["203.0.113.9"]);
+    logs.connections[0].seconds = 3_600.0;
+    assert_eq!(dsts(&logs), ["a.example"]);
+    for c in &mut logs.connections[1..] {
+        c.dst = "203.0.113.77".parse().unwrap();
+    }
+    assert_eq!(dsts(&logs), ["203.0.113.77", "a.example"]);
+    let ip = |ip: &str| ip.parse().unwrap();
+    logs.ever.insert((ip("192.168.7.2"), ip("203.0.113.77"), "a.example".to_owned()));
+    assert_eq!(dsts(&logs), ["a.example"]);
+}
+
+#[test]
+fn who_only_asked_counts_for_prevalence() {
+    let shipped = Settings { defaults: Defaults::Shipped, ..Settings::default() };
+    let connections: Vec<_> =
+        beats("203.0.113.9", 144).into_iter().map(|c| named(c, "api.example")).collect();
+    // Of the source, the resolver and others that asked for it or for something else.
+    let share = |others: &[(&str, &str)]| {
+        let asked = others.iter().map(|(src, name)| asked(src, name)).collect();
+        let logs = Logs { connections: connections.clone(), asked, ..Logs::default() };
+        super::analyse(&logs, &shipped)[0].prevalence
+    };
+    near(share(&[]), 1.0);
+    near(share(&[("192.168.7.3", "b.example")]), 1.0 / 3.0);
+    near(share(&[("192.168.7.3", "api.example")]), 1.0);
+}
+
+#[test]
+fn programs_shown_to_one_destination_are_rare() {
+    let shipped = Settings { defaults: Defaults::Shipped, ..Settings::default() };
+    let named = |dst: &str, name: &str, sign: u64| -> Vec<Connection> {
+        let said =
+            |c| Connection { signs: BTreeSet::from([(name.to_owned(), sign)]), ..named(c, name) };
+        beats(dst, 144).into_iter().map(said).collect()
+    };
+    let scores = |signs: [u64; 2]| {
+        let mut all = named("203.0.113.9", "a.example", signs[0]);
+        all.extend(named("203.0.113.10", "b.example", signs[1]));
+        let rows = analyse(&all, &shipped);
+        rows.iter().map(|r| (r.final_score * 100.0).round()).collect::<Vec<_>>()
+    };
+    // Prevalence of one host of one takes 0.15 off each.
+    assert_eq!(scores([1, 2]), [80.0, 80.0]);
+    assert_eq!(scores([1, 1]), [65.0, 65.0]);
+}
+
+#[test]
+fn very_many_names_are_a_row_of_their_own() {
+    let names = |n: usize| {
+        let asked = (0..n).map(|i| asked("192.168.7.2", &format!("x{i}.tunnel.example")));
+        Logs { asked: asked.collect(), ..Logs::default() }
+    };
+    assert_eq!(super::analyse(&names(99), &Settings::default()), []);
+    let rows = super::analyse(&names(500), &Settings::default());
+    assert_eq!((rows.len(), rows[0].src, rows[0].subdomains), (1, None, 500));
+    near(rows[0].final_score, 0.55);
+    // Somebody else goes where the names lead.
+    let mut logs = names(500);
+    let ip = "203.0.113.9".parse().unwrap();
+    logs.resolved.insert(("tunnel.example".to_owned(), ip));
+    logs.connections.push(connection(1_000_000, "192.168.7.3", "203.0.113.9"));
+    near(super::analyse(&logs, &Settings::default())[0].final_score, 0.4);
 }
