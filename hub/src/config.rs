@@ -11,7 +11,7 @@ use agentmon_router::logging;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{feeds, store, tls};
+use crate::{detect, feeds, store, tls};
 
 /// The port sensors send to.
 pub const PORT: u16 = 8787;
@@ -28,6 +28,8 @@ pub struct Config {
     pub store: Store,
     /// Lists for routers: what nobody should talk to.
     pub lists: feeds::Config,
+    /// Detectors over history.
+    pub detect: detect::Config,
     /// Syslog that this machine takes in itself, as a router would.
     pub syslog: syslog::Config,
     /// What is logged and how.
@@ -141,6 +143,7 @@ impl Config {
         within("store.memory_mib", self.store.memory_mib.into(), 128, 1 << 20)?;
         within("store.threads", self.store.threads.into(), 1, 256)?;
         self.lists.validate()?;
+        self.detect.validate().map_err(|(key, allowed)| (format!("detect.{key}"), allowed))?;
         if server.names.len() > 50 {
             return Err(("server.names".into(), "at most 50 names".into()));
         }

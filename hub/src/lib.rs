@@ -1,7 +1,7 @@
 //! The hub of agentmon as a library: what the `agentmon` command runs.
 //!
 //! The files follow the data: `ingest` (HTTPS, one task per sensor) -> `store` (DuckDB,
-//! one writer thread) -> `correlate` -> `alert` -> `cli`; `feeds` gathers lists for routers.
+//! one writer thread) -> `correlate` -> `detect` -> `alert` -> `cli`; `feeds` gathers lists for routers.
 //! [`control`] is how the command line talks to a running hub.
 
 pub mod alert;

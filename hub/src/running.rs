@@ -18,7 +18,7 @@ use crate::enroll::Registry;
 use crate::store::handle::Handle;
 use crate::store::query;
 use crate::store::writer::Writer;
-use crate::{answer, feeds, tls};
+use crate::{answer, detect, feeds, tls};
 
 /// What requests work with.
 pub(crate) struct Core {
@@ -28,6 +28,7 @@ pub(crate) struct Core {
     pub(crate) registry: Arc<Registry>,
     pub(crate) served: Arc<tls::Served>,
     pub(crate) lists: Arc<feeds::Service>,
+    pub(crate) detect: detect::service::Service,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: Mono,
     pub(crate) listen: SocketAddr,
@@ -81,6 +82,7 @@ impl Core {
             log.reload(&new.log);
         }
         self.lists.reconfigure(&new.lists);
+        self.detect.reconfigure(&new.detect);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = new;
         self.renew()
     }
@@ -130,6 +132,7 @@ impl Core {
             ("uptime_seconds", self.clock.mono().since(self.started).as_secs().into()),
             ("events_waiting", u64::try_from(self.store.waiting()).unwrap_or(u64::MAX).into()),
         ];
+        facts.push(("detect", self.detect.status()));
         facts.extend(answer::store_status(&reader, &self.place.data_dir)?);
         Ok(answer::row(&facts))
     }

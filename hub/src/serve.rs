@@ -27,7 +27,7 @@ use crate::running::{Core, advertised, names};
 use crate::store::StoreError;
 use crate::store::handle::Handle;
 use crate::store::writer::Writer;
-use crate::{answer, feeds, listener, server, tls};
+use crate::{answer, detect, feeds, listener, server, tls};
 
 /// Requests in work at the stop are given this long.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -98,6 +98,12 @@ impl Hub {
         let lists =
             feeds::Service::start(config.lists.clone(), &place.data_dir, Arc::clone(&clock));
         let lists = Arc::new(lists.context("lists")?);
+        let detect = detect::service::Service::start(
+            config.detect.clone(),
+            store.clone(),
+            Arc::clone(&clock),
+            counters.clone(),
+        )?;
         let shared = Arc::new(server::Shared::new(
             store.clone(),
             Arc::clone(&registry),
@@ -118,6 +124,7 @@ impl Hub {
             registry,
             served,
             lists,
+            detect,
             started: clock.mono(),
             clock,
             listen: address,
@@ -220,8 +227,10 @@ impl Hub {
         drop(runtime.block_on(serving));
         runtime.shutdown_timeout(Duration::from_secs(1));
         self.core.lists.stop();
+        self.core.detect.stop();
         self.core.store.stop();
         let joined = self.writer.take().map(JoinHandle::join);
+        self.core.detect.join();
         drop(std::fs::remove_file(&self.socket));
         match joined {
             Some(Ok(result)) => result.context("closing the store"),

@@ -433,3 +433,54 @@ fn routers_fetch_lists_by_tag() {
 fn ask_all(dir: &Path, request: &Request) -> Vec<Vec<Value>> {
     ask(dir, request).unwrap()
 }
+
+/// Patiently, until it is so; it stays so.
+#[track_caller]
+fn wait_until(so: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    panic!("it never became so");
+}
+
+/// Of the object `detect` in the hub's status.
+fn detect(dir: &Path, pointer: &str) -> Value {
+    let mut columns = Vec::new();
+    let mut found = Value::Null;
+    client::ask(dir, &Request::Status, &mut |reply| {
+        match reply {
+            Reply::Columns { names, .. } => columns = names,
+            Reply::Row { values } => {
+                let at = columns.iter().position(|name| name == "detect").unwrap();
+                found = values[at].pointer(pointer).cloned().unwrap_or(Value::Null);
+            }
+            _ => {}
+        }
+        Ok(())
+    })
+    .unwrap();
+    found
+}
+
+#[test]
+fn the_hubs_detectors_judge_what_sensors_send_and_status_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.detect.round_seconds = 1;
+    let hub = start(dir.path(), config);
+    let client = sensor(&join(&hub, "attic"));
+    let mut known = dns("www.known.example");
+    known.time = now().minus(Duration::from_secs(9 * 86_400));
+    client.ingest(&batch(7, 1, &[known, dns("cdn.known.example"), dns("fresh.example")])).unwrap();
+    let told = "SELECT coalesce(max(concat_ws(' ', rule, subject, client)), '') FROM alerts";
+    wait_until(|| query(dir.path(), told) == "new-domain fresh.example 192.0.2.9");
+    assert_eq!(query(dir.path(), "SELECT count(*) FROM alerts"), 1);
+    // The board is written after the commit that the query saw.
+    wait_until(|| detect(dir.path(), "/detectors/new-domain/findings") == 1);
+    assert_eq!(detect(dir.path(), "/detectors/new-domain/errors"), 0);
+    wait_until(|| detect(dir.path(), "/rounds").as_u64() > Some(2));
+    hub.stop().unwrap();
+}

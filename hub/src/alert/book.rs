@@ -156,7 +156,7 @@ pub(super) fn address_key(seen: &Seen) -> Option<String> {
 }
 
 /// Names the alert a finding belongs to: rule, device (or lone address), subject.
-pub(super) fn key(seen: &Seen) -> String {
+pub(crate) fn key(seen: &Seen) -> String {
     let finding = &seen.finding;
     let who = seen.mac.map(|mac| mac.to_string());
     let who = who.or_else(|| finding.client.map(|ip| ip.to_string())).unwrap_or_default();

@@ -31,6 +31,7 @@ use duckdb::Connection;
 use crate::store::StoreError;
 use crate::store::rows::{FindingRows, Rows};
 use book::Book;
+pub(crate) use book::key;
 
 /// A finding as it arrived.
 #[derive(Debug)]
@@ -165,6 +166,6 @@ fn push_finding(rows: &mut FindingRows, id: i64, alert: i64, seen: &Seen) {
 }
 
 /// A score from the network may be anything; what is stored is 0 to 1.
-fn score(finding: &Finding) -> f64 {
+pub(crate) fn score(finding: &Finding) -> f64 {
     if finding.score.is_finite() { finding.score.clamp(0.0, 1.0) } else { 0.0 }
 }

@@ -46,6 +46,7 @@ pub(super) fn flush(
         flush_contact(connection, *sensor, contact, memory)?;
     }
     flush_cursors(connection, &staging)?;
+    memory.arrivals.flush(connection)?;
     flush_counters(connection, memory, counters)?;
     Ok(news)
 }

@@ -11,6 +11,7 @@ use agentmon_core::Timestamp;
 use duckdb::Connection;
 
 use super::StoreError;
+use super::arrivals::Arrivals;
 use super::peers::Peers;
 use crate::alert::Numbers;
 use crate::correlate::Correlator;
@@ -51,6 +52,7 @@ pub(crate) struct Memory {
     pub(crate) peers: Peers,
     pub(crate) correlator: Correlator,
     pub(crate) numbers: Numbers,
+    pub(crate) arrivals: Arrivals,
     pub(crate) reported: HashMap<i32, Reported>,
     /// `hub_counters` as they stand in the file.
     pub(crate) counters: BTreeMap<String, u64>,
@@ -79,6 +81,7 @@ impl Memory {
         self.devices = Devices::load(connection, Arc::clone(&self.vendors))?;
         self.peers = Peers::load(connection)?;
         self.numbers = Numbers::load(connection)?;
+        self.arrivals.reload(connection)?;
         self.reported = load_reported(connection)?;
         self.counters = load_counters(connection)?;
         Ok(())

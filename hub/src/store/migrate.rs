@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_devices.sql"),
     include_str!("migrations/0005_zeek.sql"),
     include_str!("migrations/0006_processes.sql"),
+    include_str!("migrations/0007_detect.sql"),
 ];
 
 /// Newest version this program knows.

@@ -9,12 +9,14 @@
 //! extensions are never loaded or fetched, no file but the database and its spill
 //! folder can be reached from SQL, memory and threads are bounded.
 
+mod arrivals;
 mod commit;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod disk_tests;
 mod fill;
+pub(crate) mod found;
 pub mod handle;
 pub mod json;
 mod memory;

@@ -113,14 +113,14 @@ fn parameter(value: &Value) -> Result<SqlValue, StoreError> {
 }
 
 /// Interrupts the connection's statement when the time is over.
-struct Deadline {
+pub(crate) struct Deadline {
     done: std::sync::mpsc::Sender<()>,
     passed: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Deadline {
-    fn start(connection: &Connection, timeout_ms: u64) -> Self {
+    pub(crate) fn start(connection: &Connection, timeout_ms: u64) -> Self {
         let (done, wait) = channel();
         let passed = Arc::new(AtomicBool::new(false));
         let (flag, handle) = (Arc::clone(&passed), connection.interrupt_handle());
@@ -139,7 +139,7 @@ impl Deadline {
     }
 
     /// Ends the watch; true when the time had passed.
-    fn stop(self) -> bool {
+    pub(crate) fn stop(self) -> bool {
         drop(self.done);
         if let Some(thread) = self.thread {
             // It cannot panic; if it did, the flag still says what happened.

@@ -401,3 +401,7 @@ rows!(
     /// Names said in them.
     ZeekNameRows, "zeek_name" { sensor: Int32Builder, uid: Text, name: Text, source: Text }
 );
+rows!(
+    /// Hours of event time, and the round before which something last fell into them.
+    ArrivalRows, "arrivals" { hour: Time, round: Int64Builder }
+);

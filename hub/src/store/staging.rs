@@ -154,6 +154,10 @@ impl Staging {
     ) {
         let Stamped { event, sensor_time } = stamped;
         let (time, (sensor, epoch)) = (event.time, at);
+        // What the hub's detectors read.
+        if !matches!(event.body, Body::Device(_) | Body::Finding(_)) {
+            memory.arrivals.see(time);
+        }
         match event.body {
             Body::Dns(dns) => {
                 memory.correlator.learn(time, &dns, &memory.devices);
@@ -207,7 +211,7 @@ impl Staging {
         }
     }
 
-    fn finding(
+    pub(super) fn finding(
         &mut self,
         time: Timestamp,
         sensor: i32,

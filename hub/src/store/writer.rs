@@ -207,7 +207,15 @@ impl Writer {
         })
     }
 
-    fn transaction<T, E: From<StoreError>>(
+    pub(super) const fn memory_mut(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+
+    pub(super) const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn transaction<T, E: From<StoreError>>(
         &mut self,
         work: impl FnOnce(&Connection, &mut Memory) -> Result<T, E>,
     ) -> Result<T, E> {
