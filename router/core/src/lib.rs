@@ -9,6 +9,7 @@
 //!
 //! Reading order: [`event`] -> [`wire`] -> [`tier0`].
 
+pub mod authority;
 pub mod dns_wire;
 pub mod event;
 pub mod finding;
