@@ -73,10 +73,8 @@ pub(super) fn wanted(config: &Config, who: &Neighbours, gate: &Gate) -> Vec<Want
         .dnsmasq_log
         .each()
         .map(|one_file| one("dnsmasq-log", &one_file, one_file.enabled, dnsmasq_log::Source::new));
-    let piholes = config
-        .pihole
-        .each()
-        .map(|one_pihole| one("pihole", &one_pihole, one_pihole.enabled, pihole::Source::new));
+    let piholes =
+        config.pihole.each().map(|c| one(c.shown_name(), &c, c.enabled, pihole::Source::new));
     let all = [
         one("conntrack", &config.conntrack, config.conntrack.enabled, move |c| {
             conntrack::Source::with_neighbours(c, flows.clone())
@@ -110,7 +108,8 @@ pub(super) fn off(running: &[CollectorStatus]) -> Vec<&'static str> {
     let all =
         ["conntrack", "firewall", "passive-dns", "dnsmasq-log", "pihole", "leases", "neighbours"]
             .into_iter();
-    all.filter(|name| !running.iter().any(|c| c.name == *name)).collect()
+    let runs = |c: &CollectorStatus, name| c.name.split(':').next() == Some(name);
+    all.filter(|name| !running.iter().any(|c| runs(c, name))).collect()
 }
 
 /// Tells several of a kind apart.
@@ -125,7 +124,7 @@ fn number(all: &mut [Wanted]) {
 }
 
 fn one<C, S>(
-    name: &'static str,
+    name: impl Into<String>,
     config: &C,
     enabled: bool,
     new: impl Fn(C) -> S + Send + 'static,
@@ -136,7 +135,7 @@ where
 {
     let config = config.clone();
     enabled.then(|| Wanted {
-        name: name.to_owned(),
+        name: name.into(),
         settings: serde_json::to_string(&config).unwrap_or_default(),
         make: Box::new(move || Box::new(new(config.clone()))),
     })
@@ -271,7 +270,7 @@ mod tests {
         changed.collect.pihole.enabled = true;
         changed.collect.pihole.others = vec![Default::default()];
         let piholes = names(&changed).into_iter().filter(|name| name.starts_with("pihole"));
-        assert_eq!(piholes.collect::<Vec<_>>(), ["pihole", "pihole-2"]);
+        assert_eq!(piholes.collect::<Vec<_>>(), ["pihole", "pihole:2"]);
         let settings = |c: &Config| wanted(c, &who, &gate).first().map(|w| w.settings.clone());
         assert_eq!(settings(&base), settings(&changed));
     }

@@ -6,8 +6,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use ureq::http::Uri;
 
+use super::SOURCE;
+
 /// Most Pi-holes of one router.
 pub const PIHOLES_MAX: usize = 16;
+/// Longest name of one.
+const NAME_BYTES_MAX: usize = 32;
 
 /// Settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,11 +30,15 @@ pub struct Config {
     /// (`/etc/pihole/tls_ca.crt` there), or its own certificate, which is then the only one
     /// taken, whatever name stands in it. Required for `https://`.
     pub certificate: PathBuf,
+    /// What it is called in `status` and counters, where there are several: `attic` becomes
+    /// `pihole:attic`. Lower case letters, digits, `-` and `_`. Empty: `pihole`, then
+    /// `pihole:2` and so on.
+    pub name: String,
     /// Longest pause between two looks at the log, in milliseconds (100 to 10000). The busier
     /// the Pi-hole, the shorter: it keeps about 500 lines.
     pub poll_ms: u64,
     /// More Pi-holes, each read on a thread of its own: a table `[[collect.pihole.others]]`
-    /// with `url`, `address`, `password_file` and `certificate`.
+    /// with `name`, `url`, `address`, `password_file` and `certificate`.
     pub others: Vec<Other>,
 }
 
@@ -38,6 +46,8 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Other {
+    /// As of the first one.
+    pub name: String,
     /// As of the first one.
     pub url: String,
     /// As of the first one.
@@ -56,6 +66,7 @@ impl Default for Config {
             address: String::new(),
             password_file: PathBuf::new(),
             certificate: PathBuf::new(),
+            name: String::new(),
             poll_ms: 1_000,
             others: Vec::new(),
         }
@@ -79,6 +90,7 @@ impl Config {
         }
         self.check()?;
         let mut seen = vec![self.url.trim_end_matches('/').to_owned()];
+        let mut names = vec![self.shown_name()];
         for other in self.each().skip(1) {
             let named =
                 |(key, why): (&str, String)| ("others", format!("{}: {key}: {why}", other.url));
@@ -89,6 +101,10 @@ impl Config {
                 return Err(("others", format!("{url} stands there twice")));
             }
             seen.push(url);
+            if names.contains(&other.shown_name()) {
+                return Err(("others", format!("two are called {}", other.shown_name())));
+            }
+            names.push(other.shown_name());
         }
         Ok(())
     }
@@ -96,8 +112,9 @@ impl Config {
     /// The same settings for each Pi-hole alone: a collector reads one.
     pub fn each(&self) -> impl Iterator<Item = Self> + '_ {
         let first = Self { others: Vec::new(), ..self.clone() };
-        let others = self.others.iter().cloned().map(|other| Self {
+        let others = self.others.iter().cloned().zip(2..).map(|(other, number)| Self {
             enabled: self.enabled,
+            name: if other.name.is_empty() { number.to_string() } else { other.name },
             url: other.url,
             address: other.address,
             password_file: other.password_file,
@@ -108,8 +125,19 @@ impl Config {
         std::iter::once(first).chain(others)
     }
 
+    /// Its name in `status`, and the first part of its counters.
+    #[must_use]
+    pub(crate) fn shown_name(&self) -> String {
+        if self.name.is_empty() { SOURCE.into() } else { format!("{SOURCE}:{}", self.name) }
+    }
+
     /// One Pi-hole.
     fn check(&self) -> Result<(), (&'static str, String)> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
+        if self.name.len() > NAME_BYTES_MAX || !self.name.bytes().all(plain) {
+            let want = "lower case letters, digits, - and _";
+            return Err(("name", format!("want at most {NAME_BYTES_MAX} of {want}")));
+        }
         let tls = self.check_url().map_err(|problem| ("url", problem))?;
         if !self.address.is_empty() && self.address.parse::<IpAddr>().is_err() {
             return Err(("address", "want an IP address, or nothing".into()));
@@ -215,7 +243,13 @@ mod tests {
             others: urls.iter().map(|url| other(url)).collect(),
             ..Config::default()
         };
-        let two = config(&["https://192.0.2.3", "https://192.0.2.4"]);
+        let mut two = config(&["https://192.0.2.3", "https://192.0.2.4"]);
+        assert_eq!(two.validate(), Ok(()));
+        let names = |c: &Config| c.each().map(|one| one.shown_name()).collect::<Vec<_>>();
+        assert_eq!(names(&two), ["pihole", "pihole:2", "pihole:3"]);
+        two.name = "cellar".into();
+        two.others[1].name = "attic".into();
+        assert_eq!(names(&two), ["pihole:cellar", "pihole:2", "pihole:attic"]);
         assert_eq!(two.validate(), Ok(()));
         let urls: Vec<_> = two.each().map(|one| one.url).collect();
         assert_eq!(urls, ["https://pi.hole", "https://192.0.2.3", "https://192.0.2.4"]);
@@ -224,6 +258,16 @@ mod tests {
         assert!(problem(&["https://192.0.2.3", "https://pi.hole/"]).1.contains("twice"));
         assert!(problem(&["http://192.0.2.3"]).1.contains("http://192.0.2.3: url"));
         assert_eq!(problem(&["https://192.0.2.3"; PIHOLES_MAX]).0, "others");
+        let named = |name: &str| {
+            let mut two = two.clone();
+            two.others[0].name = name.into();
+            two.validate().map_err(|(_, why)| why)
+        };
+        assert_eq!(named("under_the-roof2"), Ok(()));
+        assert!(named("attic").unwrap_err().contains("two are called pihole:attic"));
+        for wrong in ["Attic", "a b", "a.b", "ä", &"a".repeat(33)] {
+            assert!(named(wrong).unwrap_err().contains("name: want"), "{wrong}");
+        }
     }
 
     #[test]

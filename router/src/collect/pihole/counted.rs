@@ -1,4 +1,5 @@
-//! The collector's totals as shared counters.
+//! The collector's totals as shared counters: `pihole.lines`, or, for one with a name of its
+//! own, `pihole:attic.lines`.
 
 use super::Source;
 use crate::collect::dnsmasq_log::ReadCounts;
@@ -23,35 +24,38 @@ pub(super) struct Counted {
 
 impl Counted {
     const READ: [&'static str; 12] = [
-        "pihole.lines",
-        "pihole.queries",
-        "pihole.leases",
-        "pihole.unknown_line",
-        "pihole.resolver_overload",
-        "drop.pihole.lines_lost",
-        "pihole.exchanges",
-        "pihole.orphan_answer",
-        "pihole.evicted",
-        "pihole.timeout",
-        "pihole.bad_name",
-        "pihole.forgotten",
+        "lines",
+        "queries",
+        "leases",
+        "unknown_line",
+        "resolver_overload",
+        "lines_lost",
+        "exchanges",
+        "orphan_answer",
+        "evicted",
+        "timeout",
+        "bad_name",
+        "forgotten",
     ];
 
-    fn new(counters: &Counters) -> Self {
-        let counter = |name: &str| counters.counter(name);
+    fn new(whose: &str, counters: &Counters) -> Self {
+        let counter = |what: &str| counters.counter(&format!("{whose}.{what}"));
+        let dropped = |what: &str| counters.counter(&format!("drop.{whose}.{what}"));
+        // Lines that FTL itself says it lost, among the reader's totals.
+        let read = |what: &str| if what == "lines_lost" { dropped(what) } else { counter(what) };
         Self {
-            logins: counter("pihole.logins"),
-            restarts: counter("pihole.ftl_restarts"),
-            lost_lines: counter("pihole.lines_missed"),
-            cut_lines: counter("pihole.lines_cut"),
-            bad_elements: counter("drop.pihole.bad_element"),
-            bad_rows: counter("drop.pihole.bad_row"),
-            spans: counter("pihole.gaps"),
-            filled: counter("pihole.filled"),
-            given_up: counter("drop.pihole.gap_given_up"),
-            devices: counter("pihole.devices"),
-            bad_devices: counter("drop.pihole.bad_device"),
-            read: Self::READ.iter().map(|name| (counter(name), 0)).collect(),
+            logins: counter("logins"),
+            restarts: counter("ftl_restarts"),
+            lost_lines: counter("lines_missed"),
+            cut_lines: counter("lines_cut"),
+            bad_elements: dropped("bad_element"),
+            bad_rows: dropped("bad_row"),
+            spans: counter("gaps"),
+            filled: counter("filled"),
+            given_up: dropped("gap_given_up"),
+            devices: counter("devices"),
+            bad_devices: dropped("bad_device"),
+            read: Self::READ.iter().map(|what| (read(what), 0)).collect(),
         }
     }
 
@@ -79,11 +83,32 @@ impl Counted {
 
 impl Source {
     pub(super) fn counted(&mut self, counters: &Counters) -> &mut Counted {
-        self.counted.get_or_insert_with(|| Counted::new(counters))
+        self.counted.get_or_insert_with(|| Counted::new(&self.name, counters))
     }
 
     pub(super) fn count(&mut self, counters: &Counters) {
         let (read, forgotten) = (self.reader.counts(), self.missing.forgotten);
         self.counted(counters).update(read, forgotten);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+    use crate::collect::Collector as _;
+
+    #[test]
+    fn each_pihole_counts_for_itself() {
+        let counters = Counters::default();
+        for (name, logins) in [("", 1), ("attic", 2)] {
+            let mut source = Source::new(Config { name: name.into(), ..Config::default() });
+            assert_eq!(source.name(), source.config.shown_name());
+            source.counted(&counters).logins.add(logins);
+        }
+        let counted = counters.snapshot();
+        assert_eq!((counted["pihole.logins"], counted["pihole:attic.logins"]), (1, 2));
+        assert!(counted.contains_key("drop.pihole:attic.lines_lost"), "{counted:?}");
+        assert!(!counted.contains_key("pihole:attic.lines_lost"));
     }
 }

@@ -75,6 +75,8 @@ struct Saved {
 #[derive(Debug)]
 pub struct Source {
     config: Config,
+    /// In `status` and counters.
+    name: String,
     reader: Reader,
     place: Option<Place>,
     missing: Missing,
@@ -99,6 +101,7 @@ impl Source {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
+            name: config.shown_name(),
             config,
             reader: Reader::new(Zone::utc()),
             place: None,
@@ -347,7 +350,7 @@ fn is_cut(message: &str) -> bool {
 
 impl Collector for Source {
     fn name(&self) -> &str {
-        SOURCE
+        &self.name
     }
 
     fn checkpoint_key(&self) -> Option<String> {
@@ -372,7 +375,7 @@ impl Collector for Source {
 
     fn run(&mut self, context: &Context) -> anyhow::Result<()> {
         if std::mem::take(&mut self.restore_failed) {
-            context.counters.counter("pihole.bad_checkpoint").inc();
+            context.counters.counter(&format!("{}.bad_checkpoint", self.name)).inc();
         }
         let stopped = self.rest(context);
         let mut client = Client::new(&self.config, self.sid.take())?;
