@@ -4,14 +4,16 @@
 //! the service around it needs to know ([`Service`]), and every mistake in the words of the
 //! file: `agentmon.conntrack.dump_interval: '5x' is not a duration; use e.g. 15s`.
 //!
-//! `syntax` reads the form, `schema` is the one table of all settings, `value` reads
-//! durations and sizes, `settings` puts them together, `place` writes what the daemon reads
+//! `syntax` reads the form, `schema` is the one table of all settings, `form` and `value`
+//! read values, `settings` puts them together (`many` the sections that may be repeated), `place` writes what the daemon reads
 //! (on tmpfs) and `setup` what the kernel must be told. Runs as root in the init script
 //! (`agentmon-router uci ...`), once per start or reload; some milliseconds.
 //!
 //! Invariants: all mistakes are told at once, each with its line; nothing is written when
 //! there is one; nothing here ever writes to flash.
 
+mod form;
+mod many;
 pub mod place;
 pub mod schema;
 pub mod settings;

@@ -128,6 +128,10 @@ pub fn place(settings: &Settings, at: &Where) -> anyhow::Result<Placed> {
     let mut writes = vec![config.state_dir.clone()];
     writes.extend(config.ring.path.parent().map(Path::to_owned));
     writes.extend(config.devices.known_path.parent().map(Path::to_owned));
+    let ssh = &config.collect.pihole_ssh;
+    if ssh.enabled && !ssh.database.is_empty() {
+        writes.push(ssh.copy_folder.clone());
+    }
     if config.ring.snapshot_seconds > 0 {
         writes.extend(config.ring.snapshot_path.parent().map(Path::to_owned));
     }
@@ -156,15 +160,10 @@ pub fn place(settings: &Settings, at: &Where) -> anyhow::Result<Placed> {
 
 /// The folders of all files that the daemon only reads.
 fn reads(config: &Config, at: &Where, writes: &[PathBuf]) -> Vec<PathBuf> {
-    let logs = config.collect.dnsmasq_log.paths.iter();
-    let logs = logs.filter(|_| config.collect.dnsmasq_log.enabled);
-    let leases = config.collect.leases.paths.iter().filter(|_| config.collect.leases.enabled);
     let lists = config.tier0.blocklist.lists.iter().map(|list| &list.path);
     let identity = std::iter::once(&config.forward.identity);
-    let pihole = &config.collect.pihole;
-    let secrets = [&pihole.password_file, &pihole.certificate].into_iter();
-    let secrets = secrets.filter(|path| pihole.enabled && !path.as_os_str().is_empty());
-    let files = logs.chain(leases).chain(lists).chain(identity).chain(secrets);
+    let files = collected(config).into_iter().chain(lists).chain(identity);
+    let files = files.filter(|path| !path.as_os_str().is_empty());
     let mut folders: Vec<PathBuf> =
         files.filter_map(|file| file.parent()).map(Path::to_owned).collect();
     folders.push(at.out.clone());
@@ -176,6 +175,23 @@ fn reads(config: &Config, at: &Where, writes: &[PathBuf]) -> Vec<PathBuf> {
         !writes.contains(dir) && !all.iter().any(|other| other != dir && dir.starts_with(other))
     });
     folders
+}
+
+/// What the collectors that are on read, their secrets included.
+fn collected(config: &Config) -> Vec<&PathBuf> {
+    let c = &config.collect;
+    let others = c.pihole.others.iter().flat_map(|one| [&one.password_file, &one.certificate]);
+    let piholes = [&c.pihole.password_file, &c.pihole.certificate].into_iter().chain(others);
+    let all: [(bool, Vec<&PathBuf>); 7] = [
+        (c.dnsmasq_log.enabled, c.dnsmasq_log.paths.iter().collect()),
+        (c.leases.enabled, c.leases.paths.iter().collect()),
+        (c.adguard.enabled, vec![&c.adguard.path]),
+        (c.pihole.enabled, piholes.collect()),
+        (c.pihole_ftl.enabled, vec![&c.pihole_ftl.path]),
+        (c.pihole_ssh.enabled, vec![&c.pihole_ssh.key, &c.pihole_ssh.known_hosts]),
+        (c.syslog.enabled, vec![&c.syslog.tls_cert, &c.syslog.tls_key, &c.syslog.tls_client_ca]),
+    ];
+    all.into_iter().filter(|(enabled, _)| *enabled).flat_map(|(_, files)| files).collect()
 }
 
 impl Hub {

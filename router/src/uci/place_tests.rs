@@ -203,3 +203,35 @@ fn users_are_looked_up() {
     assert_eq!(owner("agentmon", &passwd).unwrap(), Owner { uid: 5731, gid: 5731 });
     assert!(owner("nobody", &passwd).unwrap_err().to_string().contains("no user `nobody`"));
 }
+
+#[test]
+fn what_a_collector_reads_is_named_while_it_is_on() {
+    let bench = Bench::new();
+    let of = |more: &str| bench.place(more).unwrap();
+    let dir = |name: &str| PathBuf::from("/srv").join(name);
+    for (section, files) in [
+        ("pihole", "\toption certificate '/srv/x/c'\n"),
+        ("pihole_ftl", "\toption path '/srv/x/pihole-FTL.db'\n"),
+        ("pihole_ssh", "\toption key '/srv/x/key'\n"),
+        ("pihole_ssh", "\toption known_hosts '/srv/x/known'\n"),
+        ("adguard", "\toption path '/srv/x/querylog.json'\n"),
+        ("syslog", "\toption tls_client_ca '/srv/x/ca'\n"),
+        ("dnsmasq_log", "\tlist path '/srv/x/dnsmasq.log'\n"),
+    ] {
+        let collector =
+            |on: u8| of(&format!("config collector '{section}'\n\toption enabled {on}\n{files}"));
+        assert!(collector(1).reads.contains(&dir("x")), "{section}");
+        assert!(!collector(0).reads.contains(&dir("x")), "{section}");
+    }
+    let other = "config collector 'pihole'\n\toption enabled 1\n\
+                 config other_pihole 'a'\n\toption url 'https://192.0.2.3'\n\
+                 \toption certificate '/srv/y/c'\n";
+    assert!(of(other).reads.contains(&dir("y")));
+    let copied = bench.path("copies/agentmon");
+    let database = format!(
+        "config collector 'pihole_ssh'\n\toption enabled 1\n\toption database '/db'\n\
+         \toption copy_folder '{}'\n",
+        copied.display()
+    );
+    assert!(of(&database).writes.contains(&copied));
+}

@@ -30,6 +30,8 @@ pub enum Form {
     Paths,
     /// Any number of addresses or networks (`list`).
     Nets,
+    /// Any number of domains (`list`).
+    Names,
 }
 
 /// One option.
@@ -46,7 +48,7 @@ pub struct Setting {
 }
 
 /// Type and name of every section that exists once.
-pub const SECTIONS: [(&str, &str); 20] = [
+pub const SECTIONS: [(&str, &str); 30] = [
     ("agentmon", "main"),
     ("ring", "ring"),
     ("hub", "hub"),
@@ -57,6 +59,8 @@ pub const SECTIONS: [(&str, &str); 20] = [
     ("collector", "adguard"),
     ("collector", "syslog"),
     ("collector", "pihole"),
+    ("collector", "pihole_ssh"),
+    ("collector", "pihole_ftl"),
     ("collector", "leases"),
     ("collector", "neighbours"),
     ("detector", "blocklist"),
@@ -66,11 +70,23 @@ pub const SECTIONS: [(&str, &str); 20] = [
     ("detector", "rejects"),
     ("detector", "new_device"),
     ("detector", "watched"),
+    ("detector", "dns_tunnel"),
+    ("detector", "dns_rebinding"),
+    ("detector", "nxdomain_burst"),
+    ("detector", "query_rate"),
+    ("detector", "host_scan"),
+    ("detector", "port_scan"),
+    ("detector", "long_flow"),
+    ("detector", "unusual_port"),
     ("devices", "devices"),
 ];
 
-/// Type of the sections of which there can be many: a list of names each.
+/// Type of sections of which there can be many: a list of names each.
 pub const LIST: &str = "list";
+/// Another one: a Pi-hole each, beside the one of the collector `pihole`.
+pub const OTHER_PIHOLE: &str = "other_pihole";
+/// All types of sections of which there can be many.
+pub const MANY: [&str; 2] = [LIST, OTHER_PIHOLE];
 
 const fn setting(
     section: &'static str,
@@ -81,7 +97,7 @@ const fn setting(
     Setting { section, option, form, key }
 }
 
-/// All options; those of the section `list` are of every section of type [`LIST`].
+/// All options; those of a section named in [`MANY`] are of every section of that type.
 pub const SETTINGS: &[Setting] = &[
     setting("main", "enabled", Form::Flag, ""),
     setting("main", "log_level", Form::Text, "log.level"),
@@ -143,6 +159,24 @@ pub const SETTINGS: &[Setting] = &[
     setting("pihole", "address", Form::Text, "collect.pihole.address"),
     setting("pihole", "password_file", Form::Path, "collect.pihole.password_file"),
     setting("pihole", "certificate", Form::Path, "collect.pihole.certificate"),
+    setting("pihole", "name", Form::Text, "collect.pihole.name"),
+    setting("pihole_ssh", "enabled", Form::Flag, "collect.pihole_ssh.enabled"),
+    setting("pihole_ssh", "host", Form::Text, "collect.pihole_ssh.host"),
+    setting("pihole_ssh", "port", Form::Count, "collect.pihole_ssh.port"),
+    setting("pihole_ssh", "user", Form::Text, "collect.pihole_ssh.user"),
+    setting("pihole_ssh", "key", Form::Path, "collect.pihole_ssh.key"),
+    setting("pihole_ssh", "known_hosts", Form::Path, "collect.pihole_ssh.known_hosts"),
+    setting("pihole_ssh", "log", Form::Path, "collect.pihole_ssh.log"),
+    setting("pihole_ssh", "timezone", Form::Text, "collect.pihole_ssh.timezone"),
+    setting("pihole_ssh", "from_start", Form::Flag, "collect.pihole_ssh.from_start"),
+    setting("pihole_ssh", "database", Form::Path, "collect.pihole_ssh.database"),
+    setting("pihole_ssh", "copy_interval", Form::Seconds, "collect.pihole_ssh.copy_seconds"),
+    setting("pihole_ssh", "copy_size", Form::Bytes, "collect.pihole_ssh.copy_bytes_max"),
+    setting("pihole_ssh", "copy_folder", Form::Path, "collect.pihole_ssh.copy_folder"),
+    setting("pihole_ftl", "enabled", Form::Flag, "collect.pihole_ftl.enabled"),
+    setting("pihole_ftl", "path", Form::Path, "collect.pihole_ftl.path"),
+    setting("pihole_ftl", "from_start", Form::Flag, "collect.pihole_ftl.from_start"),
+    setting("pihole_ftl", "poll_interval", Form::Seconds, "collect.pihole_ftl.poll_seconds"),
     setting("leases", "enabled", Form::Flag, "collect.leases.enabled"),
     setting("leases", "path", Form::Paths, "collect.leases.paths"),
     setting("neighbours", "enabled", Form::Flag, "collect.neighbours.enabled"),
@@ -189,11 +223,54 @@ pub const SETTINGS: &[Setting] = &[
     setting("devices", "known_path", Form::Path, "devices.known_path"),
     setting("watched", "enabled", Form::Flag, "tier0.watched.enabled"),
     setting("watched", "name", Form::Texts, "tier0.watched.names"),
+    setting("dns_tunnel", "enabled", Form::Flag, "tier0.dns_tunnel.enabled"),
+    setting("dns_tunnel", "weight", Form::Count, "tier0.dns_tunnel.weight"),
+    setting("dns_tunnel", "trickle_weight", Form::Count, "tier0.dns_tunnel.trickle_weight"),
+    setting("dns_tunnel", "many_names", Form::Count, "tier0.dns_tunnel.many_names"),
+    setting("dns_tunnel", "repeat", Form::Seconds, "tier0.dns_tunnel.repeat_seconds"),
+    setting("dns_tunnel", "allow", Form::Names, "tier0.dns_tunnel.allow"),
+    setting("dns_rebinding", "enabled", Form::Flag, "tier0.dns_rebinding.enabled"),
+    setting("dns_rebinding", "repeat", Form::Seconds, "tier0.dns_rebinding.repeat_seconds"),
+    setting("dns_rebinding", "allow", Form::Names, "tier0.dns_rebinding.allow"),
+    setting("nxdomain_burst", "enabled", Form::Flag, "tier0.nxdomain_burst.enabled"),
+    setting("nxdomain_burst", "names", Form::Count, "tier0.nxdomain_burst.names"),
+    setting("nxdomain_burst", "names_of_few", Form::Count, "tier0.nxdomain_burst.names_of_few"),
+    setting("nxdomain_burst", "repeat", Form::Seconds, "tier0.nxdomain_burst.repeat_seconds"),
+    setting("query_rate", "enabled", Form::Flag, "tier0.query_rate.enabled"),
+    setting("query_rate", "queries", Form::Count, "tier0.query_rate.queries"),
+    setting("query_rate", "queries_all", Form::Count, "tier0.query_rate.queries_all"),
+    setting("query_rate", "times_usual", Form::Count, "tier0.query_rate.times_usual"),
+    setting("query_rate", "repeat", Form::Seconds, "tier0.query_rate.repeat_seconds"),
+    setting("host_scan", "enabled", Form::Flag, "tier0.host_scan.enabled"),
+    setting("host_scan", "addresses", Form::Count, "tier0.host_scan.addresses"),
+    setting("host_scan", "window", Form::Seconds, "tier0.host_scan.window_seconds"),
+    setting("host_scan", "repeat", Form::Seconds, "tier0.host_scan.repeat_seconds"),
+    setting("port_scan", "enabled", Form::Flag, "tier0.port_scan.enabled"),
+    setting("port_scan", "ports", Form::Count, "tier0.port_scan.ports"),
+    setting("port_scan", "window", Form::Seconds, "tier0.port_scan.window_seconds"),
+    setting("port_scan", "repeat", Form::Seconds, "tier0.port_scan.repeat_seconds"),
+    setting("long_flow", "enabled", Form::Flag, "tier0.long_flow.enabled"),
+    setting("long_flow", "from", Form::Seconds, "tier0.long_flow.seconds"),
+    setting("long_flow", "repeat", Form::Seconds, "tier0.long_flow.repeat_seconds"),
+    setting("long_flow", "expected", Form::Flag, "tier0.long_flow.expected"),
+    setting("unusual_port", "enabled", Form::Flag, "tier0.unusual_port.enabled"),
+    setting("unusual_port", "learn", Form::Seconds, "tier0.unusual_port.learning_seconds"),
+    setting("unusual_port", "many", Form::Count, "tier0.unusual_port.many"),
+    setting("unusual_port", "repeat", Form::Seconds, "tier0.unusual_port.repeat_seconds"),
+    setting("unusual_port", "allow_service", Form::Texts, "tier0.unusual_port.allow_services"),
+    setting(OTHER_PIHOLE, "enabled", Form::Flag, ""),
+    setting(OTHER_PIHOLE, "url", Form::Text, ""),
+    setting(OTHER_PIHOLE, "address", Form::Text, ""),
+    setting(OTHER_PIHOLE, "password_file", Form::Path, ""),
+    setting(OTHER_PIHOLE, "certificate", Form::Path, ""),
     setting(LIST, "enabled", Form::Flag, ""),
     setting(LIST, "path", Form::Path, ""),
     setting(LIST, "score", Form::Fraction, ""),
+    setting(LIST, "format", Form::Text, ""),
     setting(LIST, "kind", Form::Text, ""),
     setting(LIST, "block", Form::Flag, ""),
+    setting(LIST, "sources_min", Form::Count, ""),
+    setting(LIST, "licence", Form::Text, ""),
     setting(LIST, "domain", Form::Texts, ""),
 ];
 
@@ -209,8 +286,8 @@ mod tests {
 
     #[test]
     fn every_setting_has_a_section_and_stands_there_once() {
-        let names: BTreeSet<_> = SECTIONS.iter().map(|(_, name)| *name).chain([LIST]).collect();
-        assert_eq!(names.len(), SECTIONS.len() + 1, "a section's name is there once");
+        let names: BTreeSet<_> = SECTIONS.iter().map(|(_, name)| *name).chain(MANY).collect();
+        assert_eq!(names.len(), SECTIONS.len() + MANY.len(), "a section's name is there once");
         let mut seen = BTreeSet::new();
         for setting in SETTINGS {
             assert!(names.contains(setting.section), "{setting:?}");

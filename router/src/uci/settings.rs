@@ -6,13 +6,14 @@
 //! Each option is tried alone on top of OpenWrt's defaults, so that a mistake is told where
 //! it stands; then all together, for what contradicts each other.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use toml::{Table, Value as Toml};
 
-use super::schema::{self, Form, LIST, SECTIONS, Setting};
+use super::form::{is_list, read};
+use super::schema::{self, Form, LIST, MANY, OTHER_PIHOLE, SECTIONS, Setting};
 use super::syntax::{self, Entry, Section, Value};
-use super::value::{bytes, count, flag, fraction, nearest, seconds};
+use super::value::nearest;
 use super::{PROBLEMS_MAX, Problem};
 use crate::config::{Config, ConfigError};
 use crate::join::Join;
@@ -40,11 +41,11 @@ path = "/var/lib/adguardhome/data/querylog.json"
 [collect.pihole]
 password_file = "/etc/agentmon/pihole.password"
 certificate = "/etc/agentmon/pihole.pem"
+[collect.pihole_ssh]
+copy_folder = "/tmp/agentmon"
 [collect.leases]
 paths = ["/tmp/dhcp.leases", "/tmp/hosts/odhcpd", "/tmp/odhcpd.leases"]
 "#;
-/// Longest name of a list in findings.
-const LIST_NAME_BYTES_MAX: usize = 64;
 /// Least seconds between two copies of the ring: each rewrites all that waits.
 const SNAPSHOT_SECONDS_MIN: i64 = 60;
 /// Most copies of rejected packets in a second that may be set.
@@ -139,32 +140,35 @@ fn base() -> Table {
 }
 
 #[derive(Default)]
-struct Reader {
+pub(super) struct Reader {
     /// What differs from the base.
     table: Table,
-    service: Service,
-    lists: Vec<Toml>,
+    pub(super) service: Service,
+    pub(super) lists: Vec<Toml>,
+    pub(super) piholes: Vec<Toml>,
     /// Key of the daemon, where it was set, and how it is called here.
-    places: Vec<(String, usize, String)>,
+    pub(super) places: Vec<(String, usize, String)>,
     seen: Vec<&'static str>,
     problems: Vec<Problem>,
 }
 
 impl Reader {
-    fn say(&mut self, line: usize, key: impl Into<String>, text: impl Into<String>) {
+    pub(super) fn say(&mut self, line: usize, key: impl Into<String>, text: impl Into<String>) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem(Some(line), key, text));
         }
     }
 
     fn section(&mut self, section: &Section) {
-        if section.kind == LIST {
-            return self.list(section);
+        match section.kind.as_str() {
+            LIST => return self.list(section),
+            OTHER_PIHOLE => return self.other_pihole(section),
+            _ => {}
         }
         let of_kind: Vec<_> = SECTIONS.iter().filter(|(kind, _)| *kind == section.kind).collect();
         let name = match (&of_kind[..], &section.name) {
             ([], _) => {
-                let kinds = SECTIONS.iter().map(|(kind, _)| *kind).chain([LIST]);
+                let kinds = SECTIONS.iter().map(|(kind, _)| *kind).chain(MANY);
                 let text = format!(
                     "no section type `{}`{}",
                     shown(&section.kind),
@@ -225,87 +229,31 @@ impl Reader {
         self.places.push((setting.key.to_owned(), entry.line, key));
     }
 
-    /// A section of type `list`.
-    fn list(&mut self, section: &Section) {
-        let number = self.lists.len() + 1;
-        let name = section.name.clone().unwrap_or_else(|| format!("list{number}"));
-        let key = format!("agentmon.{}", shown(&name));
-        let (mut on, mut table, mut domains) = (true, Table::new(), Vec::new());
-        for entry in &section.options {
-            let key = format!("{key}.{}", shown(&entry.name));
-            let Some(setting) = schema::of(LIST).find(|s| s.option == entry.name) else {
-                let known = schema::of(LIST).map(|setting| setting.option);
-                let text = format!("no such option{}", hint(&entry.name, known));
-                self.say(entry.line, key, text);
-                continue;
-            };
-            if entry.value == Value::One(String::new()) {
-                continue;
-            }
-            match (setting.option, read(setting.form, &entry.value)) {
-                (_, Err(text)) => self.say(entry.line, key, text),
-                ("enabled", Ok(Toml::Boolean(value))) => on = value,
-                ("domain", Ok(Toml::Array(names))) => domains = texts(names),
-                (option, Ok(value)) => {
-                    self.places.push((
-                        format!("tier0.blocklist.lists[{}].{option}", self.lists.len()),
-                        entry.line,
-                        key,
-                    ));
-                    table.insert(option.to_owned(), value);
-                }
-            }
-        }
-        if name.len() > LIST_NAME_BYTES_MAX {
-            return self.say(
-                section.line,
-                key,
-                format!("want a name of at most {LIST_NAME_BYTES_MAX} letters"),
-            );
-        }
-        if !on {
-            return;
-        }
-        match (table.contains_key("path"), domains.is_empty()) {
-            (false, true) => {
-                return self.say(section.line, key, "want `option path` or `list domain`");
-            }
-            (true, false) => {
-                let text = "`option path` and `list domain` exclude each other: make two lists";
-                return self.say(section.line, key, text);
-            }
-            (false, false) => {
-                // Becomes the path of a file that `place` writes.
-                table.insert("path".into(), Toml::String("/".into()));
-                let (index, name) = (self.lists.len(), name.clone());
-                self.service.inline.push(Inline { name, index, domains });
-            }
-            (true, true) => {}
-        }
-        table.insert("name".into(), Toml::String(name));
-        self.places.push((
-            format!("tier0.blocklist.lists[{}]", self.lists.len()),
-            section.line,
-            key,
-        ));
-        self.lists.push(Toml::Table(table));
-    }
-
     fn finish(mut self) -> Result<Settings, Vec<Problem>> {
         if self.problems.is_empty() {
-            if !self.lists.is_empty() {
-                put(
-                    &mut self.table,
-                    "tier0.blocklist.lists",
-                    Toml::Array(std::mem::take(&mut self.lists)),
-                );
+            for (key, many) in [
+                ("tier0.blocklist.lists", std::mem::take(&mut self.lists)),
+                ("collect.pihole.others", std::mem::take(&mut self.piholes)),
+            ] {
+                if !many.is_empty() {
+                    put(&mut self.table, key, Toml::Array(many));
+                }
             }
+            self.one_of_ssh();
             match on_base(&self.table) {
                 Ok(config) => return Ok(Settings { config, service: self.service }),
                 Err(error) => self.together(&error),
             }
         }
         Err(self.problems)
+    }
+
+    /// A Pi-hole's database holds what its log says: who names the first alone wants no log.
+    fn one_of_ssh(&mut self) {
+        let set = |key: &str| self.places.iter().any(|(known, ..)| known == key);
+        if set("collect.pihole_ssh.database") && !set("collect.pihole_ssh.log") {
+            put(&mut self.table, "collect.pihole_ssh.log", Toml::String(String::new()));
+        }
     }
 
     /// A mistake that only all settings together make.
@@ -348,62 +296,6 @@ impl Service {
     }
 }
 
-const fn is_list(form: Form) -> bool {
-    matches!(form, Form::Texts | Form::Paths | Form::Nets)
-}
-
-/// The value in its form. A list may also be written as one option with blanks between.
-fn read(form: Form, value: &Value) -> Result<Toml, String> {
-    let integer = |n: u64| Toml::Integer(i64::try_from(n).unwrap_or(i64::MAX));
-    match (form, value) {
-        (Form::Texts | Form::Paths | Form::Nets, value) => {
-            let values: Vec<&str> = match value {
-                Value::One(text) => text.split_whitespace().collect(),
-                Value::Many(values) => values.iter().map(String::as_str).collect(),
-            };
-            let one = |text: &&str| match form {
-                Form::Paths => path(text),
-                Form::Nets => net(text),
-                _ => Ok(Toml::String((*text).to_owned())),
-            };
-            values.iter().map(one).collect::<Result<_, _>>().map(Toml::Array)
-        }
-        (_, Value::Many(values)) => {
-            let last = values.last().map_or("", String::as_str);
-            Err(format!("one value is wanted: `option ... '{}'` in place of `list`", shown(last)))
-        }
-        (Form::Flag, Value::One(text)) => flag(text).map(Toml::Boolean),
-        (Form::Seconds, Value::One(text)) => seconds(text).map(integer),
-        (Form::Bytes, Value::One(text)) => bytes(text).map(integer),
-        (Form::Count, Value::One(text)) => count(text).map(integer),
-        (Form::Fraction, Value::One(text)) => fraction(text).map(Toml::Float),
-        (Form::Path, Value::One(text)) => path(text),
-        (Form::Text, Value::One(text)) => Ok(Toml::String(text.clone())),
-    }
-}
-
-fn path(text: &str) -> Result<Toml, String> {
-    let plain = !text.chars().any(char::is_control);
-    if Path::new(text).is_absolute() && plain {
-        return Ok(Toml::String(text.to_owned()));
-    }
-    Err(format!("'{}' is no absolute path; it begins with /", shown(text)))
-}
-
-/// A lone address is a network of one.
-fn net(text: &str) -> Result<Toml, String> {
-    let text = text.trim();
-    match (text.parse::<std::net::IpAddr>(), text.split_once('/')) {
-        (Ok(one), _) => Ok(Toml::String(format!("{one}/{}", if one.is_ipv4() { 32 } else { 128 }))),
-        (_, Some((address, bits)))
-            if address.parse::<std::net::IpAddr>().is_ok() && bits.parse::<u8>().is_ok() =>
-        {
-            Ok(Toml::String(text.to_owned()))
-        }
-        _ => Err(format!("'{}' is no address or network; use e.g. 192.168.1.0/24", shown(text))),
-    }
-}
-
 /// Whether the daemon takes this value; each of a list by itself, so that the wrong one is
 /// named.
 fn alone(setting: &Setting, value: &Toml) -> Result<(), String> {
@@ -435,7 +327,7 @@ fn alone(setting: &Setting, value: &Toml) -> Result<(), String> {
 }
 
 /// The configuration of OpenWrt's defaults and these settings.
-fn on_base(settings: &Table) -> Result<Config, ConfigError> {
+pub(super) fn on_base(settings: &Table) -> Result<Config, ConfigError> {
     let mut table = base();
     merge(&mut table, settings);
     // A table of plain values can always be written down.
@@ -452,7 +344,7 @@ fn merge(into: &mut Table, from: &Table) {
 }
 
 /// Sets `a.b.c`.
-fn put(table: &mut Table, key: &str, value: Toml) {
+pub(super) fn put(table: &mut Table, key: &str, value: Toml) {
     match key.split_once('.') {
         None => drop(table.insert(key.to_owned(), value)),
         Some((first, rest)) => {
@@ -464,17 +356,13 @@ fn put(table: &mut Table, key: &str, value: Toml) {
     }
 }
 
-fn texts(values: Vec<Toml>) -> Vec<String> {
-    values.into_iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
-}
-
 /// The name here of a key of the daemon.
 fn uci_name(key: &str) -> String {
     let known = schema::SETTINGS.iter().find(|s| s.key == key);
     known.map_or_else(|| key.to_owned(), |s| format!("agentmon.{}.{}", s.section, s.option))
 }
 
-fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     nearest(word, known).map_or_else(String::new, |known| format!("; did you mean `{known}`?"))
 }
 
@@ -483,7 +371,7 @@ fn choice(known: &[&(&str, &str)]) -> String {
     format!("; there are {}", names.join(", "))
 }
 
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     agentmon_core::name::printable(text.as_bytes(), 60)
 }
 

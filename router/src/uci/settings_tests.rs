@@ -1,5 +1,7 @@
 //! UCI settings: what they become, and how mistakes are told.
 
+use std::path::Path;
+
 use super::*;
 
 const SHIPPED: &str = include_str!("../../../openwrt-feed/agentmon/files/etc/config/agentmon");
@@ -37,8 +39,8 @@ fn the_shipped_file_and_the_documentation_name_every_setting() {
         let (section, option) = (setting.section, setting.option);
         let word = if is_list(setting.form) { "list" } else { "option" };
         let line = format!("{word} {option} ");
-        let begin = if section == LIST {
-            "config list 'example'".to_owned()
+        let begin = if schema::MANY.contains(&section) {
+            format!("\nconfig {section} '")
         } else {
             format!(" '{section}'\n")
         };
@@ -58,10 +60,10 @@ fn the_documentation_tells_the_shipped_defaults() {
     for section in &syntax::parse(SHIPPED.as_bytes()).unwrap() {
         for entry in &section.options {
             let Value::One(value) = &entry.value else { continue };
-            let name = section.name.as_deref().filter(|_| section.kind != LIST).unwrap_or(LIST);
-            if name == LIST && entry.name != "score" {
+            if section.kind == OTHER_PIHOLE || section.kind == LIST && entry.name != "score" {
                 continue;
             }
+            let name = section.name.as_deref().filter(|_| section.kind != LIST).unwrap_or(LIST);
             let row = format!("| `{name}.{}` | `{value}` |", entry.name);
             assert!(DOCS.contains(&row), "the docs lack: {row}");
         }
@@ -107,6 +109,59 @@ fn lists_are_files_or_names() {
     assert_eq!(names, [("ads", 0.4), ("list2", 0.8)]);
     let domains = vec!["bad.example".to_owned(), "worse.example".to_owned()];
     assert_eq!(settings.service.inline, [Inline { name: "list2".into(), index: 1, domains }]);
+}
+
+#[test]
+fn piholes_are_as_many_as_there_are_sections() {
+    let settings = read_text(
+        "config collector 'pihole'\n\toption enabled 1\n\toption name 'attic'\n\
+         config other_pihole 'Cellar'\n\toption url 'https://192.0.2.3'\n\toption certificate '/c'\n\
+         config other_pihole 'off'\n\toption enabled 0\n",
+    );
+    let names: Vec<_> = settings.config.collect.pihole.each().map(|c| c.shown_name()).collect();
+    assert_eq!(names, ["pihole:attic", "pihole:cellar"]);
+    let one = "config other_pihole 'a'\n\toption certificate '/c'\n\toption url ";
+    refused(
+        &format!("{one} 'http://192.0.2.3'\n"),
+        &["agentmon:3: agentmon.a.url: want https://: the password would pass in the clear"],
+    );
+    refused("config other_pihole 'a'\n", &["agentmon:1: agentmon.a: want `option url`"]);
+    refused("config other_pihole\n", &["an `other_pihole` wants a name"]);
+    refused(
+        "config other_pihole 'a'\n\toption url 'https://192.0.2.3'\n",
+        &["agentmon:1: agentmon.a.certificate: name the file"],
+    );
+    refused(
+        &format!("{one} 'https://192.0.2.3'\n\toption ulr 'x'\n"),
+        &["agentmon:4: agentmon.a.ulr: no such option; did you mean `url`?"],
+    );
+    // Only together: two of one address.
+    let on = "config collector 'pihole'\n\toption enabled 1\n";
+    let two = format!("{on}{one} 'https://192.0.2.3'\n{one} 'https://192.0.2.3'\n");
+    let two = two.replacen("'a'", "'b'", 1);
+    refused(&two, &["agentmon.a: https://192.0.2.3 stands there twice"]);
+}
+
+#[test]
+fn by_ssh_the_log_or_the_database() {
+    let ssh = |more: &str| {
+        let text = format!("config collector 'pihole_ssh'\n\toption enabled 1\n{more}");
+        read_text(&text).config.collect.pihole_ssh
+    };
+    let (log, database) = ("\toption log '/log'\n", "\toption database '/db'\n");
+    assert_eq!(ssh("").log, "/var/log/pihole/pihole.log");
+    let only = ssh(database);
+    assert_eq!((&*only.log, &*only.database), ("", "/db"));
+    let both = ssh(&format!("{database}{log}"));
+    assert_eq!((&*both.log, &*both.database), ("/log", "/db"));
+}
+
+#[test]
+fn domains_are_taken_as_people_write_them() {
+    let text = "config detector 'dns_tunnel'\n\tlist allow 'Example.COM.'\n";
+    assert_eq!(read_text(text).config.tier0.dns_tunnel.allow, ["example.com"]);
+    let text = "config detector 'dns_tunnel'\n\tlist allow 'a..b'\n";
+    refused(text, &["agentmon:2: agentmon.dns_tunnel.allow: "]);
 }
 
 #[test]

@@ -70,6 +70,27 @@ fn with_ujail_it_runs_as_its_own_user() {
     }
 }
 
+/// `ssh` is a program of its own, with libraries: the jail shows it where it is used.
+#[test]
+fn ssh_is_in_the_jail_where_a_pihole_is_read_by_it() {
+    let script = format!(
+        "{USER}{UJAIL}mkdir -p /usr/libexec; cp /bin/true /usr/libexec/ssh-openssh\n\
+         rm -f /usr/bin/ssh; ln -s /usr/libexec/ssh-openssh /usr/bin/ssh\n\
+         init start\necho == on\n\
+         printf \"config collector 'pihole_ssh'\\n\\toption enabled 1\\n\" > /etc/config/agentmon\n\
+         init restart\n"
+    );
+    let Some(said) = service(&script) else { return };
+    let mounts = [
+        "procd_add_jail_mount /usr/bin/ssh\n",
+        "procd_add_jail_mount /usr/libexec/ssh-openssh\n",
+        "procd_add_jail_mount /etc/passwd\n",
+    ];
+    said.part("on").has(&mounts);
+    let before = said.text.split("== on").next().unwrap_or_default();
+    assert!(mounts.iter().all(|mount| !before.contains(mount)), "{before}");
+}
+
 /// The right to send whole packets is only for who answers in a resolver's place.
 #[test]
 fn a_dry_run_may_do_no_more_than_watch() {

@@ -73,8 +73,8 @@ const Section = baseclass.extend({
 		return E('div', { 'id': 'cbi-' + this.map.config + '-' + sid, 'class': 'cbi-section-node', 'data-section-id': sid },
 			this.children.map((option) => option.render(sid)));
 	},
-	frame(children) {
-		return E('div', { 'class': 'cbi-section' }, [ this.title ? E('h3', {}, this.title) : '',
+	frame(children, id) {
+		return E('div', { 'class': 'cbi-section', 'id': id ?? null }, [ this.title ? E('h3', {}, this.title) : '',
 			this.description ? E('div', { 'class': 'cbi-section-descr' }, this.description) : '' ].concat(children));
 	}
 });
@@ -107,7 +107,7 @@ const TypedSection = Section.extend({
 		}) }, [ _('Add') ]);
 		const nodes = this.sids().flatMap((sid) => [ E('div', { 'class': 'cbi-section-remove right' }, [ remove(sid) ]), E('h3', {}, sid.toUpperCase()), this.node(sid) ]);
 
-		return this.frame(nodes.concat([ E('div', { 'class': 'cbi-section-create' }, [ name, add ]) ]));
+		return this.frame(nodes.concat([ E('div', { 'class': 'cbi-section-create' }, [ name, add ]) ]), 'cbi-' + this.map.config + '-' + this.type);
 	}
 });
 

@@ -6,7 +6,7 @@
 //! that nobody means.
 
 use agentmon_router::join::Join;
-use agentmon_router::uci::schema::{Form, LIST, SECTIONS, SETTINGS, Setting};
+use agentmon_router::uci::schema::{Form, LIST, OTHER_PIHOLE, SECTIONS, SETTINGS, Setting};
 use agentmon_router::uci::settings::parse;
 use agentmon_tests::luci::bus::Fixture;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use super::Stage;
 const MEANT_MAX: u64 = 31_536_000;
 
 /// Settings that are chosen from a list, not typed.
-const CHOICES: [&str; 3] = ["log_level", "enforce_block", "kind"];
+const CHOICES: [&str; 4] = ["log_level", "enforce_block", "kind", "format"];
 
 /// Words tried in fields of text, of any kind.
 const WORDS: [&str; 44] = [
@@ -114,19 +114,18 @@ fn probes(form: Form) -> Vec<String> {
 
 /// Whether the program that reads the file takes it.
 fn daemon_takes(setting: &Setting, value: &str) -> bool {
-    let kind =
-        SECTIONS.iter().find(|(_, name)| *name == setting.section).map_or(LIST, |(kind, _)| kind);
+    let named = SECTIONS.iter().find(|(_, name)| *name == setting.section);
+    let kind = named.map_or(setting.section, |(kind, _)| kind);
     let quoted = value.replace('\'', "'\\''");
-    let word = if matches!(setting.form, Form::Texts | Form::Paths | Form::Nets) {
-        "list"
-    } else {
-        "option"
-    };
-    // A list needs names from somewhere.
-    let more = if setting.section == LIST && setting.option == "score" {
-        "\toption path '/x'\n"
-    } else {
-        ""
+    let lists = matches!(setting.form, Form::Texts | Form::Paths | Form::Nets | Form::Names);
+    let word = if lists { "list" } else { "option" };
+    let more = match (setting.section, setting.option) {
+        // A list needs names from somewhere, and a Pi-hole somewhere to be.
+        (LIST, "score" | "sources_min" | "licence") => "\toption path '/x'\n",
+        (OTHER_PIHOLE, "url") => "\toption certificate '/x'\n",
+        (OTHER_PIHOLE, "certificate") => "\toption url 'https://192.0.2.1'\n",
+        (OTHER_PIHOLE, _) => "\toption url 'https://192.0.2.1'\n\toption certificate '/x'\n",
+        _ => "",
     };
     let text = format!(
         "config {kind} '{}'\n\t{word} {} '{quoted}'\n{more}",
@@ -147,7 +146,7 @@ fn meant(form: Form, value: &str) -> bool {
         _ => {
             return !matches!(
                 form,
-                Form::Text | Form::Texts | Form::Path | Form::Paths | Form::Nets
+                Form::Text | Form::Texts | Form::Path | Form::Paths | Form::Nets | Form::Names
             );
         }
     };
@@ -164,7 +163,11 @@ fn the_form_and_the_daemon_take_the_same_values() {
     let mut differences = Vec::new();
     let fields = SETTINGS.iter().filter(|s| s.form != Form::Flag && !CHOICES.contains(&s.option));
     for setting in fields {
-        let section = if setting.section == LIST { "example" } else { setting.section };
+        let section = match setting.section {
+            LIST => "example",
+            OTHER_PIHOLE => "cellar",
+            only => only,
+        };
         let row = format!("#cbi-agentmon-{section}-{} .cbi-value-field", setting.option);
         let selector = format!("{row} input[type=text], {row} input[type=password]");
         let values = probes(setting.form);

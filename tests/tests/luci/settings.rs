@@ -10,8 +10,18 @@ use super::Stage;
 
 const SAVE: &str = ".cbi-button-save";
 /// Options of which the installed file shows an example, since they have no default.
-const WITHOUT_DEFAULT: [&str; 8] =
-    ["url", "name", "join", "address", "known_path", "tls_cert", "tls_key", "tls_client_ca"];
+const WITHOUT_DEFAULT: [&str; 10] = [
+    "database",
+    "licence",
+    "url",
+    "name",
+    "join",
+    "address",
+    "known_path",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+];
 
 fn field(section: &str, option: &str) -> String {
     format!("#cbi-agentmon-{section}-{option}")
@@ -195,14 +205,14 @@ fn what_is_saved_is_what_was_typed() {
 fn lists_are_added_and_removed() {
     let Some(stage) = Stage::set("lists", Fixture::default()) else { return };
     let browser = stage.open("settings");
-    browser.fill(".cbi-section-create-name", "ads");
-    browser.click(".cbi-section-create .cbi-button-add");
+    browser.fill("#cbi-agentmon-list .cbi-section-create-name", "ads");
+    browser.click("#cbi-agentmon-list .cbi-section-create .cbi-button-add");
     browser
         .wait("its fields are there", "return !!document.querySelector('#cbi-agentmon-ads-path')");
     assert!(takes(browser, "ads", "path", "/etc/agentmon/lists/ads.txt"));
     save(&stage, || stage.host.uci().get("ads", "path").is_some());
     assert_eq!(stage.host.uci().names("list"), ["example", "ads"]);
-    browser.click(".cbi-section-remove button");
+    browser.click("#cbi-agentmon-list .cbi-section-remove button");
     agentmon_tests::lab::eventually(10.0, "the first list is gone", || {
         match stage.host.uci().names("list") {
             names if names == ["ads"] => Ok(()),

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::localtime::ZoneSetting;
 use crate::ssh::{Target, is_path};
 
+/// Sensible lengths of a database: an empty one, and more than a Pi-hole has disk.
+const COPY_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=64 << 30;
+
 /// Settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -96,6 +99,11 @@ impl Config {
         if !(30..=86_400).contains(&self.copy_seconds) {
             return Err(("copy_seconds", format!("want 30 to 86400, not {}", self.copy_seconds)));
         }
+        if !COPY_BYTES.contains(&self.copy_bytes_max) {
+            let (least, most) = (COPY_BYTES.start(), COPY_BYTES.end());
+            let problem = format!("want {least} to {most}, not {}", self.copy_bytes_max);
+            return Err(("copy_bytes_max", problem));
+        }
         if !self.copy_folder.as_os_str().is_empty() && !self.copy_folder.is_absolute() {
             return Err(("copy_folder", "want an absolute path, or nothing".into()));
         }
@@ -131,6 +139,7 @@ mod tests {
         );
         check(|c| c.database = "/etc/pihole/".into(), Err("database"));
         check(|c| c.copy_seconds = 29, Err("copy_seconds"));
+        check(|c| c.copy_bytes_max = 65_535, Err("copy_bytes_max"));
         check(|c| c.copy_folder = "x".into(), Err("copy_folder"));
         check(|c| (c.log, c.enabled) = (String::new(), false), Ok(()));
         for (poll_ms, fine) in [(199, false), (200, true), (60_000, true), (60_001, false)] {

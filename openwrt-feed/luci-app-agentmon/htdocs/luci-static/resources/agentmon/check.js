@@ -17,6 +17,12 @@ const DOMAIN = /^(?=.{1,253}\.?$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0
 const SERVICE = /^([0-9]{1,5})\/(tcp|udp)$/;
 /* An address and a port; IPv6 in brackets. */
 const ENDPOINT = /^(((0|[1-9][0-9]{0,2})\.){3}(0|[1-9][0-9]{0,2})|\[[0-9a-fA-F:.]{2,45}\]):([1-9][0-9]{0,4})$/;
+/* The web interface of a Pi-hole: without TLS only on this machine. */
+const WEB = /^(https:\/\/[A-Za-z0-9.:\[\]-]{1,300}|http:\/\/(localhost|127\.[0-9.]+|\[::1\])(:[0-9]{1,5})?)\/?$/;
+const HOST = /^[A-Za-z0-9._][A-Za-z0-9._-]{0,252}$/;
+/* ssh itself reads more than one wants into other letters. */
+const PLAIN_PATH = /^\/[A-Za-z0-9\/._+@,-]{1,250}$/;
+const PIHOLE = /^[a-z0-9_-]{1,32}$/;
 const NAME = /^[A-Za-z0-9._-]{1,64}$/;
 /* MAC or address, =, a name with at least a letter or digit. The daemon takes no names that
    name nothing. */
@@ -133,6 +139,30 @@ return baseclass.extend({
 
 	join() {
 		return validator(isJoin, _('the whole line that agentmon enroll printed; it begins with agentmon-join1: and this one is damaged or cut off'));
+	},
+
+	web() {
+		return validator((value) => WEB.test(value), _('https:// and the name or address of the Pi-hole, perhaps with a port, and nothing behind it'));
+	},
+
+	address() {
+		return validator(isAddress, _('an address like 192.168.1.2'));
+	},
+
+	host() {
+		return validator((value) => HOST.test(value) || isAddress(value), _('a name like pi.hole, or an address'));
+	},
+
+	user() {
+		return validator((value) => HOST.test(value), _('letters, digits, dot, dash and underscore'));
+	},
+
+	plainPath() {
+		return validator((value) => PLAIN_PATH.test(value) && !UP.test(value), _('the full path of a file, of letters, digits, dots, dashes and underscores'));
+	},
+
+	pihole() {
+		return validator((value) => PIHOLE.test(value), _('lower case letters, digits, dash and underscore, at most 32'));
 	},
 
 	name() {

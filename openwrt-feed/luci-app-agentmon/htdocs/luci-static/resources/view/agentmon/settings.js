@@ -3,11 +3,13 @@
 'require form';
 'require uci';
 'require agentmon.fields as fields';
+'require agentmon.collectors as collectors';
+'require agentmon.detectors as detectors';
 
 /*
  * Services > agentmon > Settings: a form over /etc/config/agentmon, section by section in
  * the file's own order. What an option means and which values it takes stands in
- * agentmon.fields; an empty field leaves the option out, which means the default that is
+ * agentmon.fields, collectors and detectors; an empty field leaves the option out, which means the default that is
  * shown greyed.
  */
 
@@ -16,9 +18,11 @@ const SECTIONS = {
 	main: 'agentmon', ring: 'ring', hub: 'hub',
 	conntrack: 'collector', firewall: 'collector', passive_dns: 'collector',
 	dnsmasq_log: 'collector', adguard: 'collector', syslog: 'collector', pihole: 'collector',
-	leases: 'collector', neighbours: 'collector',
+	pihole_ssh: 'collector', pihole_ftl: 'collector', leases: 'collector', neighbours: 'collector',
 	blocklist: 'detector', dga: 'detector', direct_ip: 'detector', dns_bypass: 'detector',
-	rejects: 'detector', watched: 'detector', new_device: 'detector',
+	rejects: 'detector', watched: 'detector', new_device: 'detector', dns_tunnel: 'detector',
+	dns_rebinding: 'detector', nxdomain_burst: 'detector', query_rate: 'detector',
+	host_scan: 'detector', port_scan: 'detector', long_flow: 'detector', unusual_port: 'detector',
 	devices: 'devices'
 };
 
@@ -37,8 +41,11 @@ return view.extend({
 		const map = new form.Map('agentmon', _('Settings'),
 			_('What is watched on this router and where it is sent. Changes take effect with "Save & Apply"; an empty field means the value shown in grey.'));
 
-		for (const add of [ fields.main, fields.hub, fields.ring, fields.collectors, fields.detectors, fields.devices, fields.lists ])
-			add.call(fields, map);
+		for (const add of [ fields.main, fields.hub, fields.ring,
+			collectors.kernel, collectors.logs, collectors.piholes, collectors.devices,
+			detectors.names, detectors.connections, detectors.exchanges, detectors.scans,
+			fields.devices, fields.lists ])
+			add(map);
 
 		return map.render();
 	}
