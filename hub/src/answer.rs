@@ -20,7 +20,7 @@ use crate::control::{Reply, Request};
 use crate::ingest::Incoming;
 use crate::store::writer::{Who, Writer};
 use crate::store::{FILE_NAME, StoreError, migrate, zeek};
-use crate::{alert, enroll, feeds, tls};
+use crate::{alert, deliver, enroll, feeds, tls};
 
 /// Most addresses given to `enroll` that are kept for the certificate.
 const EXTRA_NAMES_MAX: usize = 20;
@@ -84,6 +84,34 @@ pub fn feeds(data_dir: &Path) -> anyhow::Result<Vec<Reply>> {
     }));
     replies.push(done(count));
     Ok(replies)
+}
+
+/// The columns of [`targets`].
+pub const TARGET_COLUMNS: [&str; 8] =
+    ["name", "kind", "waiting", "sent", "failed", "given_up", "last_sent", "error"];
+
+/// Who is told of alerts, one row each.
+#[must_use]
+pub fn targets(all: Vec<deliver::Status>) -> Vec<Reply> {
+    let names = TARGET_COLUMNS.map(str::to_owned).into();
+    let types = vec!["VARCHAR".to_owned(); TARGET_COLUMNS.len()];
+    let mut replies = vec![Reply::Columns { names, types }];
+    let count = all.len() as u64;
+    replies.extend(all.into_iter().map(|target| {
+        let values = vec![
+            target.name.into(),
+            target.kind.into(),
+            target.waiting.into(),
+            target.sent.into(),
+            target.failed.into(),
+            target.given_up.into(),
+            target.last_sent.map(|time| time.to_string()).into(),
+            target.error.into(),
+        ];
+        Reply::Row { values }
+    }));
+    replies.push(done(count));
+    replies
 }
 
 /// The next content of a list is taken, however small.
@@ -159,6 +187,8 @@ pub fn change(
         | Request::Status
         | Request::Reload
         | Request::Feeds
+        | Request::Targets
+        | Request::TestTarget { .. }
         | Request::AcceptFeed { .. } => {
             bail!("not a change")
         }

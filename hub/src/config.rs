@@ -11,7 +11,7 @@ use agentmon_router::logging;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{detect, feeds, store, tls};
+use crate::{deliver, detect, feeds, store, tls};
 
 /// The port sensors send to.
 pub const PORT: u16 = 8787;
@@ -32,6 +32,8 @@ pub struct Config {
     pub detect: detect::Config,
     /// Syslog that this machine takes in itself, as a router would.
     pub syslog: syslog::Config,
+    /// Who is told of alerts.
+    pub deliver: deliver::Config,
     /// What is logged and how.
     pub log: logging::Config,
 }
@@ -144,6 +146,7 @@ impl Config {
         within("store.threads", self.store.threads.into(), 1, 256)?;
         self.lists.validate()?;
         self.detect.validate().map_err(|(key, allowed)| (format!("detect.{key}"), allowed))?;
+        self.deliver.validate()?;
         if server.names.len() > 50 {
             return Err(("server.names".into(), "at most 50 names".into()));
         }

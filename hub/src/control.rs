@@ -87,6 +87,13 @@ pub enum Request {
         /// The list's name.
         name: String,
     },
+    /// Who is told of alerts, and how that goes: one row each.
+    Targets,
+    /// Sends a made-up alert.
+    TestTarget {
+        /// To this target.
+        name: String,
+    },
     /// The hub's own state as one row of JSON.
     Status,
     /// Reads the configuration again.

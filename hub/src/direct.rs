@@ -38,6 +38,9 @@ pub fn answer(
         }
         Request::Feeds => answer::feeds(data_dir)?,
         Request::AcceptFeed { name } => answer::accept_feed(data_dir, name)?,
+        Request::Targets | Request::TestTarget { .. } => {
+            bail!("no hub runs on {}; nobody is told of alerts", data_dir.display())
+        }
         Request::Reload => {
             bail!("no hub runs on {}; there is nothing to reload", data_dir.display())
         }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod control_server;
 pub mod correlate;
+pub mod deliver;
 pub mod demo;
 pub mod destinations;
 pub mod detect;

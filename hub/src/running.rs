@@ -18,7 +18,7 @@ use crate::enroll::Registry;
 use crate::store::handle::Handle;
 use crate::store::query;
 use crate::store::writer::Writer;
-use crate::{answer, detect, feeds, tls};
+use crate::{answer, deliver, detect, feeds, tls};
 
 /// What requests work with.
 pub(crate) struct Core {
@@ -29,6 +29,7 @@ pub(crate) struct Core {
     pub(crate) served: Arc<tls::Served>,
     pub(crate) lists: Arc<feeds::Service>,
     pub(crate) detect: detect::service::Service,
+    pub(crate) deliver: deliver::Service,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: Mono,
     pub(crate) listen: SocketAddr,
@@ -83,6 +84,7 @@ impl Core {
         }
         self.lists.reconfigure(&new.lists);
         self.detect.reconfigure(&new.detect);
+        self.deliver.reconfigure(&new.deliver)?;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = new;
         self.renew()
     }
@@ -153,6 +155,11 @@ impl Answers for Core {
             }
             Request::Status => self.status()?,
             Request::Feeds => answer::feeds(&self.place.data_dir)?,
+            Request::Targets => answer::targets(self.deliver.status()?),
+            Request::TestTarget { name } => {
+                self.deliver.test(name)?;
+                vec![Reply::Done { count: 1, truncated: false }]
+            }
             Request::AcceptFeed { name } => answer::accept_feed(&self.place.data_dir, name)?,
             Request::Reload => {
                 self.reload()?;

@@ -27,7 +27,7 @@ use crate::running::{Core, advertised, names};
 use crate::store::StoreError;
 use crate::store::handle::Handle;
 use crate::store::writer::Writer;
-use crate::{answer, detect, feeds, listener, server, tls};
+use crate::{answer, deliver, detect, feeds, listener, server, tls};
 
 /// Requests in work at the stop are given this long.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -94,6 +94,8 @@ impl Hub {
         })?;
         let served = tls::Served::new(ca, names(&config, extra), clock.mono())?;
         let acceptor = TlsAcceptor::from(served.server_config()?);
+        let routes = Arc::new(deliver::Routes::default());
+        writer.tell(Arc::clone(&routes));
         let (store, thread) = Handle::start(writer).context("starting the writer")?;
         let lists =
             feeds::Service::start(config.lists.clone(), &place.data_dir, Arc::clone(&clock));
@@ -104,6 +106,14 @@ impl Hub {
             Arc::clone(&clock),
             counters.clone(),
         )?;
+        let deliver = deliver::Service::start(
+            &config.deliver,
+            routes,
+            store.clone(),
+            counters.clone(),
+            Arc::clone(&clock),
+        );
+        let deliver = deliver.context("deliver")?;
         let shared = Arc::new(server::Shared::new(
             store.clone(),
             Arc::clone(&registry),
@@ -125,6 +135,7 @@ impl Hub {
             served,
             lists,
             detect,
+            deliver,
             started: clock.mono(),
             clock,
             listen: address,
@@ -228,6 +239,7 @@ impl Hub {
         runtime.shutdown_timeout(Duration::from_secs(1));
         self.core.lists.stop();
         self.core.detect.stop();
+        self.core.deliver.stop();
         self.core.store.stop();
         let joined = self.writer.take().map(JoinHandle::join);
         self.core.detect.join();

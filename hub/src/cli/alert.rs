@@ -13,12 +13,12 @@ use agentmon_core::Timestamp;
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
-use super::args::AlertArgs;
+use super::args::{AlertAction, AlertArgs};
 use super::context::{Context, Exit, Look};
 use super::directory::Directory;
 use super::print::{Format, Printer, json_line};
 use super::sheet::{Record, Row, Sheet, host};
-use super::{alerts, dns, findings, firewall, flows, list, text, units, when};
+use super::{alerts, dns, findings, firewall, flows, list, targets, text, units, when};
 
 /// Rows of each kind shown around an alert.
 const AROUND_ROWS_MAX: u64 = 20;
@@ -100,13 +100,17 @@ const FINDINGS: &str = "timeline kind:finding";
 
 /// Prints one alert.
 pub(crate) fn run(args: &AlertArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
+    if let Some(AlertAction::Test { target }) = &args.action {
+        return targets::test(target, context);
+    }
+    let id = args.id.context("which alert? see `agentmon alerts`")?;
     let around = when::duration(&args.around)
         .with_context(|| format!("--around {}: want an age as 5m or 1h", args.around))?;
-    let story = read(args.id, around, context)?;
+    let story = read(id, around, context)?;
     if args.json {
         writeln!(context.out, "{}", text::safe_json(as_json(&story).to_string()))?;
     } else {
-        print(&story, args.id, context)?;
+        print(&story, id, context)?;
     }
     Ok(Exit::Fine)
 }

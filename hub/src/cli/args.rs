@@ -109,6 +109,7 @@ Examples:
   agentmon alert 3
   agentmon alert 3 --around 30m
   agentmon alert 3 --json | jq .evidence
+  agentmon alert test phone                   a made-up alert to a target of hub.toml
 See also: agentmon ack ID, agentmon timeline client:ADDRESS")]
     Alert(AlertArgs),
     /// Marks an alert as seen (or open again with --undo)
@@ -196,6 +197,15 @@ Lists of one's own stand in place of those of the same class and provider. Datab
 countries and autonomous systems (*.mmdb) are used when they lie in DATA/destinations.
 See also: agentmon flows class:vpn")]
     Destinations(DestinationsArgs),
+    /// Who is told of alerts, what waits for them, and why they do not take it
+    #[command(after_help = "\
+Examples:
+  agentmon targets
+  agentmon targets --json | jq 'select(.error)'
+  agentmon alert test phone                   a made-up alert, to try one
+Targets are set in hub.toml, section [deliver].
+See also: agentmon alerts, agentmon status")]
+    Targets(super::targets::TargetsArgs),
     /// Makers of devices, by their MACs: which table, who made what, a newer table
     #[command(after_help = "\
 Examples:
@@ -343,15 +353,29 @@ pub(crate) struct AlertsArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct AlertArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<AlertAction>,
     /// Number of the alert, from `agentmon alerts`
-    pub(crate) id: i64,
+    #[arg(required = true)]
+    pub(crate) id: Option<i64>,
     /// One JSON object
     #[arg(long)]
     pub(crate) json: bool,
     /// How far around the alert to look
     #[arg(long, value_name = "AGE", default_value = "5m")]
     pub(crate) around: String,
+}
+
+/// What else `alert` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertAction {
+    /// Sends a made-up alert to a target, at once and past its rules
+    Test {
+        /// The target's name, from `agentmon targets`
+        target: String,
+    },
 }
 
 #[derive(Args, Debug)]

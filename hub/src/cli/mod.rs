@@ -41,6 +41,7 @@ mod sheet;
 mod sql;
 mod stats;
 mod status;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -145,6 +146,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Devices(args) => devices::run(&args, context),
         Command::Vendors(_) | Command::Destinations(_) => unreachable!("needs no store"),
         Command::Feeds(args) => feeds::run(&args, context),
+        Command::Targets(args) => targets::run(&args, context),
         Command::Sensors(args) => sensors::run(&args, context),
         Command::Enroll(args) => sensors::enroll(&args, context),
         Command::Sql(args) => sql::run(&args, context),

@@ -18,7 +18,7 @@ use super::StoreError;
 use super::arrivals::Opened;
 use super::staging::Staging;
 use super::writer::Writer;
-use crate::alert::{self, News, Seen};
+use crate::alert::{self, Seen};
 use crate::detect::Learnt;
 
 /// The number by which the hub itself stands in `findings`; sensors count from 1.
@@ -95,7 +95,8 @@ impl Writer {
         findings.truncate(FINDINGS_MAX);
         let counters = self.counters().clone();
         counters.counter("drop.detect.findings_full").add(u64::try_from(excess).unwrap_or(0));
-        let (told, news) = self.transaction(|connection, memory| {
+        let (routes, arrived) = (self.routes(), self.now());
+        let (told, news, queued) = self.transaction(|connection, memory| {
             let mut staging = Staging::default();
             for finding in findings {
                 staging.finding(now, HUB, None, finding, memory);
@@ -106,9 +107,10 @@ impl Writer {
                 learnt(connection)?;
             }
             mark(connection, detector, now, round)?;
-            Ok::<_, StoreError>((found.len(), news))
+            let queued = routes.enqueue(connection, &news, arrived, &counters)?;
+            Ok::<_, StoreError>((found.len(), news, queued))
         })?;
-        news.iter().for_each(News::log);
+        self.announce(&news, queued);
         Ok(told)
     }
 }

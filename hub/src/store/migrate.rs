@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_zeek.sql"),
     include_str!("migrations/0006_processes.sql"),
     include_str!("migrations/0007_detect.sql"),
+    include_str!("migrations/0008_outbox.sql"),
 ];
 
 /// Newest version this program knows.

@@ -24,6 +24,7 @@ use super::readers::Readers;
 use super::staging::{Outcome, Staging};
 use super::{Limits, StoreError, commit, open_write};
 use crate::alert::News;
+use crate::deliver::Routes;
 use crate::ingest::Incoming;
 use crate::vendors::{self, Vendors};
 
@@ -57,6 +58,8 @@ pub struct Writer {
     swept: Mono,
     /// When the data directory's table of makers was written.
     table: Option<SystemTime>,
+    /// Who is told of alerts.
+    routes: Arc<Routes>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -93,7 +96,13 @@ impl Writer {
             swept: clock.mono(),
             clock,
             table: table_time(data_dir),
+            routes: Arc::default(),
         })
+    }
+
+    /// From now on alerts go into the outbox of those.
+    pub fn tell(&mut self, routes: Arc<Routes>) {
+        self.routes = routes;
     }
 
     /// Where readers get their connections.
@@ -114,15 +123,31 @@ impl Writer {
     /// What DuckDB says; then nothing of them is stored.
     pub fn store(&mut self, batches: Vec<Incoming>) -> Result<Vec<Outcome>, StoreError> {
         let counters = self.counters.clone();
+        let (routes, now) = (self.routes(), self.now());
         let stored: Result<_, StoreError> = self.transaction(|connection, memory| {
             let mut staging = Staging::default();
             let outcomes: Vec<_> =
                 batches.into_iter().map(|b| staging.add(b, memory, &counters)).collect();
-            Ok((outcomes, commit::flush(connection, staging, memory, &counters)?))
+            let news = commit::flush(connection, staging, memory, &counters)?;
+            let told = routes.enqueue(connection, &news, now, &counters)?;
+            Ok((outcomes, news, told))
         });
-        let (outcomes, news) = stored?;
-        news.iter().for_each(News::log);
+        let (outcomes, news, told) = stored?;
+        self.announce(&news, told);
         Ok(outcomes)
+    }
+
+    /// Who is told of alerts.
+    pub(super) fn routes(&self) -> Arc<Routes> {
+        Arc::clone(&self.routes)
+    }
+
+    /// After the commit that stored the news, and so many rows in the outbox.
+    pub(super) fn announce(&self, news: &[News], queued: usize) {
+        if queued > 0 {
+            self.routes.ring();
+        }
+        news.iter().for_each(News::log);
     }
 
     /// Upkeep, about once a second: late names, vanished flows, counters.
