@@ -292,7 +292,7 @@ impl Engine {
                 self.blocklist.on_flow(at, flow, &self.locals, found);
                 self.direct_ip.on_flow(at, flow, &self.locals);
                 self.dns_bypass.on_flow(at, flow, &self.locals, found);
-                self.dns_tunnel.on_flow(flow);
+                self.dns_tunnel.on_flow(at, flow);
                 self.long_flow.on_flow(at, flow, &self.locals, found);
                 self.scan.on_flow(at, flow, &self.locals, found);
                 self.unusual_port.on_flow(at, flow, &self.locals, found);

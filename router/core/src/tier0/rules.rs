@@ -88,12 +88,16 @@ pub static RULES: [Rule; 15] = [
         section: "dns_tunnel",
         findings: "tier0.dns_tunnel.findings",
         tells: "data hidden in DNS names",
-        needs: "DNS questions",
+        needs: "DNS questions; connections, to tell names nobody uses",
         threshold: |c| {
             let c = &c.dns_tunnel;
             format!(
-                "{} weighted bits in 15 min, {} in 6 h, {} short names in 15 min, below one domain",
-                c.weight, c.trickle_weight, c.many_names
+                "{} weighted bits in 15 min, {} in 6 h, {} short names in 15 min or {} in 2, \
+                 below one domain",
+                c.weight,
+                c.trickle_weight,
+                c.many_names,
+                c.at_once()
             )
         },
         runs: EVERYWHERE,

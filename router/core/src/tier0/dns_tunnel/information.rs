@@ -9,7 +9,8 @@
 //!   octets of an address asked of a mail blocklist soon say little.
 //! - A new part says the Shannon entropy of its own bytes: `telemetry` 24 bits, 60
 //!   hexadecimal digits 230; a short number, being a counter or a time, a byte.
-//! - What is the same at both ends as in the name before says nothing: counters.
+//! - A name says no more than its part that differs from the name before, and where: what is
+//!   the same at both ends says nothing. Where that part is a number or very short, it counts.
 
 use std::sync::LazyLock;
 
@@ -21,6 +22,8 @@ use crate::time::Mono;
 
 /// Which of very few, or the end of a number that counts: a byte.
 const KNOWN_PART_BITS: f32 = 8.0;
+/// Names that differ by no more than this count something.
+const COUNTER_BITS: f32 = 8.0;
 /// Digits in a counter or a time in microseconds.
 const NUMBER_DIGITS_MAX: usize = 16;
 /// Bits from which on a label counts as carrying something.
@@ -44,7 +47,7 @@ pub(super) struct Information {
     pub(super) odd_bytes: bool,
     /// All that carries something is one or two fingerprints or identifiers.
     pub(super) fingerprint: bool,
-    /// Differs from the name before by less than half.
+    /// Differs from the name before by a number or next to nothing.
     pub(super) counter: bool,
 }
 
@@ -59,9 +62,9 @@ impl Information {
         let (mut carrying, mut fingerprints) = (0, 0);
         for label in question.sub.split('.') {
             let (mut bits, mut odd) = (0.0, false);
-            for part in label.split('-') {
+            for part in label.as_bytes().split(|b| *b == b'-') {
                 let (entropy, strange) = entropy(part);
-                let known = is_number(part) || !labels.first(xxh3_64(part.as_bytes()), at);
+                let known = is_number(part) || !labels.first(xxh3_64(part), at);
                 bits += if known { entropy.min(KNOWN_PART_BITS) } else { entropy };
                 info.fresh += if known { 0.0 } else { entropy };
                 odd |= strange;
@@ -74,23 +77,26 @@ impl Information {
             }
         }
         info.fingerprint = carrying > 0 && carrying == fingerprints && carrying <= FINGERPRINTS_MAX;
-        let new = 1.0 - before.map_or(0.0, |before| alike(question.sub, before));
-        info.bits *= new;
-        info.fresh *= new;
-        info.counter = new < 0.5;
+        if let Some(differs) = before.and_then(|before| differing(question.sub, before)) {
+            let entropies = differs.split(|b| *b == b'.').map(|part| entropy(part).0);
+            let most = entropies.sum::<f32>();
+            info.bits = info.bits.min(most);
+            info.fresh = info.fresh.min(most);
+            info.counter = most <= COUNTER_BITS || is_number(differs);
+        }
         info
     }
 }
 
-fn is_number(part: &str) -> bool {
-    part.len() <= NUMBER_DIGITS_MAX && part.bytes().all(|b| b.is_ascii_digit())
+fn is_number(part: &[u8]) -> bool {
+    part.len() <= NUMBER_DIGITS_MAX && part.iter().all(u8::is_ascii_digit)
 }
 
 /// Shannon entropy of some bytes times their number, and whether one of them stands in
 /// no host name. Escapes (`\DDD`, see [`crate::name`]) are one byte.
-fn entropy(label: &str) -> (f32, bool) {
+fn entropy(label: &[u8]) -> (f32, bool) {
     let mut counts = [0u8; 256];
-    let (mut bytes, mut odd, mut rest) = (0usize, false, label.as_bytes());
+    let (mut bytes, mut odd, mut rest) = (0usize, false, label);
     while let Some((byte, after)) = next(rest) {
         rest = after;
         odd |= !(byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
@@ -115,14 +121,15 @@ fn next(text: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// How much of `text` stands at the same ends of `before`, 0 to 1.
-fn alike(text: &str, before: &str) -> f32 {
+/// The part of `text` that does not stand at the same end of `before`; `None` where nothing
+/// is the same.
+fn differing<'a>(text: &'a str, before: &str) -> Option<&'a [u8]> {
     let (text, before) = (text.as_bytes(), before.as_bytes());
     let most = text.len().min(before.len());
     let front = text.iter().zip(before).take(most).take_while(|(a, b)| a == b).count();
     let back = text.iter().rev().zip(before.iter().rev());
     let back = back.take(most - front).take_while(|(a, b)| a == b).count();
-    if text.is_empty() { 1.0 } else { (front + back) as f32 / text.len() as f32 }
+    if front + back == 0 { None } else { text.get(front..text.len() - back) }
 }
 
 #[cfg(test)]
@@ -171,8 +178,8 @@ mod tests {
     fn bytes_that_no_host_name_has() {
         let info = bits(&["\\190\\222wymgdb\\190"], 15.0..=40.0);
         assert!(info.odd_bytes);
-        assert_eq!(entropy("\\190\\190\\190\\190"), (0.0, true));
-        assert!(!entropy("a-b_c0").1);
-        assert_eq!(entropy(""), (0.0, false));
+        assert_eq!(entropy(b"\\190\\190\\190\\190"), (0.0, true));
+        assert!(!entropy(b"a-b_c0").1);
+        assert_eq!(entropy(b""), (0.0, false));
     }
 }

@@ -11,12 +11,14 @@
 //! types more), and let it fade, for each (device, domain) and each domain, in tables of
 //! fixed size. Length or entropy of a single name decides nothing: scanners' fingerprints,
 //! mail blocklists, cache busters and counters are new names too, but say little each, are
-//! shared, or are connected to. Data goes to the domain's owner, so those who run
+//! shared, or are connected to. Names that a device asks for and never connects to, while it
+//! does with others ([`habits`]), are suspicious in smaller numbers. Data goes to the domain's owner, so those who run
 //! reputation services (`allow`) are no tunnel's end.
 //!
 //! Budget: 1 us per exchange; 2.2 MB, allocated at the start. Invariants: nothing grows;
 //! what was full is counted; refused questions never left and do not count.
 
+mod habits;
 mod information;
 mod trail;
 
@@ -27,11 +29,13 @@ use serde::{Deserialize, Serialize};
 use super::moment::Moment;
 use super::question::Question;
 use super::recent::Recent;
-use super::sketch::{Kept, Seen, Table, mix};
+use super::sketch::{Kept, Seen, Table, mix, of_ip};
 use super::{ConfigError, Found, positive, score_range};
 use crate::event::{Dns, Flow, FlowPhase};
 use crate::finding::Finding;
+use crate::names::who;
 use crate::time::Mono;
+use habits::Habits;
 use information::Information;
 use trail::{Trail, Use, Weight};
 
@@ -49,6 +53,8 @@ const TOLD_MAX: usize = 4_096;
 const NAMES_LEAST: f32 = 3.9;
 /// How much more the whole network must send than one device.
 const NETWORK: f32 = 2.0;
+/// What part of `many_names` is told of names that nobody connects to.
+const NEVER_CONNECTED: f32 = 0.4;
 /// Names in the domain of a key for the whole network.
 const EVERYBODY: u64 = 0;
 
@@ -64,7 +70,7 @@ pub struct Config {
     /// The same for long names that trickle, fading by half in 6 hours.
     pub trickle_weight: u32,
     /// So many new short names of one client below one domain, fading by half in 15
-    /// minutes, are told too.
+    /// minutes, are told too; fewer when they come at once or lead to no connection.
     pub many_names: u32,
     /// The same is told once in this many seconds.
     pub repeat_seconds: u64,
@@ -156,6 +162,7 @@ pub(super) struct Detector {
     pairs: Table<Trail>,
     domains: Table<Domain>,
     told: Recent<u64>,
+    habits: Habits,
 }
 
 impl Detector {
@@ -167,6 +174,7 @@ impl Detector {
             pairs: Table::new(PAIRS_ROWS),
             domains: Table::new(DOMAINS_ROWS),
             told: Recent::new(TOLD_MAX, Duration::from_secs(config.repeat_seconds)),
+            habits: Habits::default(),
         }
     }
 
@@ -187,6 +195,9 @@ impl Detector {
         }
         let own = mix(question.name_hash, question.device_hash);
         let first_of_device = self.names.first(own, at.steady);
+        if first_of_device {
+            self.habits.asks(question.device_hash, at.steady);
+        }
         if !self.names.first(question.name_hash, at.steady) {
             if first_of_device && let Some(domain) = self.domains.get_mut(question.domain_hash) {
                 domain.seen.shared = domain.seen.shared.saturating_add(1);
@@ -221,14 +232,16 @@ impl Detector {
         pair.fade(at.steady);
         pair.add(&dns.name, weight);
         let trust = domain.seen.trust();
-        if let Some(reason) = self.config.judge(pair, trust) {
+        let unused = domain.seen.is_never_connected()
+            && self.habits.connects(question.device_hash, at.steady);
+        if let Some(reason) = self.config.judge(pair, trust, unused) {
             if self.told.first(question.pair(), at.steady) {
                 let tell = tell(&self.config, dns, question, reason, pair, &domain.seen);
                 found.push(Found { time: at.time, finding: tell });
             }
             return;
         }
-        let everybody = self.config.judge(&domain.trail, trust * NETWORK);
+        let everybody = self.config.judge(&domain.trail, trust * NETWORK, false);
         let devices = domain.seen.devices();
         if let Some(reason) = everybody.filter(|r| *r != Reason::ManyNames && devices > 1)
             && self.told.first(mix(question.domain_hash, EVERYBODY), at.steady)
@@ -241,11 +254,12 @@ impl Detector {
     }
 
     /// Somebody connects to what a name below the domain stands for.
-    pub(super) fn on_flow(&mut self, flow: &Flow) {
+    pub(super) fn on_flow(&mut self, at: Moment, flow: &Flow) {
         let Some(resolved) = flow.resolved.as_ref() else { return };
         if !self.config.enabled || flow.phase == FlowPhase::Update {
             return;
         }
+        self.habits.connected(of_ip(who(flow.mac, flow.src.ip)), at.steady);
         let domain = xxhash_rust::xxh3::xxh3_64(resolved.name.domain().as_bytes());
         if let Some(domain) = self.domains.get_mut(domain) {
             domain.seen.connections = domain.seen.connections.saturating_add(1);
@@ -267,17 +281,32 @@ impl Detector {
 }
 
 impl Config {
-    fn judge(&self, trail: &Trail, trust: f32) -> Option<Reason> {
+    /// `unused`: the device connects to what it asks for, but never to names of these.
+    fn judge(&self, trail: &Trail, trust: f32, unused: bool) -> Option<Reason> {
         let more = |sum: f32, limit: u32| sum >= limit as f32 * trust;
         if more(trail.fast, self.weight) && trail.names >= NAMES_LEAST {
             Some(Reason::Data)
         } else if more(trail.slow, self.trickle_weight) && trail.names_slow >= NAMES_LEAST {
             Some(Reason::Trickle)
-        } else if more(trail.short, self.many_names) {
+        } else if self.are_many(trail, trust, unused) {
             Some(Reason::ManyNames)
         } else {
             None
         }
+    }
+}
+
+impl Config {
+    /// So many short names are too many within [`trail::BURST`].
+    pub(super) const fn at_once(&self) -> u32 {
+        self.many_names.saturating_mul(5) / 12
+    }
+
+    fn are_many(&self, trail: &Trail, trust: f32, unused: bool) -> bool {
+        let many = self.many_names as f32 * trust;
+        trail.burst >= self.at_once() as f32 * trust
+            || trail.short >= many * if unused { NEVER_CONNECTED } else { 1.0 }
+            || unused && trail.short_slow >= many
     }
 }
 

@@ -7,6 +7,7 @@ use super::*;
 use crate::event::{Answer, DnsStatus};
 use crate::tier0::Tier0Config;
 use crate::tier0::tests::{Script, dns, flow};
+use crate::time::Timestamp;
 
 const CLIENT: &str = "192.168.1.5";
 const A: u16 = 1;
@@ -156,6 +157,57 @@ fn short_names() {
     }
 }
 
+/// Fingerprints are asked for one by one; what asks for five a second is no scanner.
+#[test]
+fn names_like_fingerprints_at_full_speed() {
+    let said = ask(60, 200, 1, |r, _| (A, format!("{}.evil.example", r.text(HEX, 32))));
+    assert_eq!(said.len(), 1);
+    assert!(said[0].0 <= 45, "{said:?}");
+}
+
+/// A session's number and a few bytes, once a second, in ordinary types; also below labels
+/// that stay the same.
+#[test]
+fn idle_sessions() {
+    let makes: [Make; 3] = [
+        |r, _| (A, format!("{}.evil.example", r.text(HEX, 18))),
+        |r, _| (TXT, format!("{}.evil.example", r.text(HEX, 34))),
+        |r, _| (A, format!("{}.polls.of.the.second.stage.evil.example", r.text(HEX, 18))),
+    ];
+    for make in makes {
+        for seed in 0..3 {
+            assert_eq!(ask(60, 1_000, seed, make).len(), 1);
+        }
+    }
+}
+
+/// An implant checks in once a minute. By its names alone that is what a virus scanner does;
+/// but it never connects to what it asks for, while the device does with all else.
+#[test]
+fn names_that_nobody_connects_to() {
+    let play = |flows: bool, connects: bool| {
+        let (mut s, mut random) = (Script::new(Tier0Config::default(), "dns-tunnel"), Random(5));
+        for n in 0..480 {
+            let at = n * 60;
+            let site = format!("www.site{}.example", random.below(4_000));
+            s.dns(at, dns(CLIENT, &site, &["203.0.113.9"]));
+            if flows {
+                s.flow(at, flow(CLIENT, "203.0.113.9:443"));
+            }
+            let name = format!("{}.evil.example", random.text(HEX, 8));
+            s.dns(at + 30, dns(CLIENT, &name, &["198.51.100.7"]));
+            if connects {
+                s.flow(at + 30, flow(CLIENT, "198.51.100.7:443"));
+            }
+        }
+        s.found.iter().filter(|f| f.finding.rule == "dns-tunnel").map(|f| f.time).next()
+    };
+    let begin = Timestamp::from_secs(1_795_000_000);
+    assert!(play(true, false).is_some_and(|at| at.since(begin) < Duration::from_secs(6 * 3_600)));
+    assert_eq!(play(true, true), None);
+    assert_eq!(play(false, false), None, "connections are not seen here");
+}
+
 /// Of types only tools ask for a few will do.
 #[test]
 fn short_names_of_odd_types() {
@@ -213,6 +265,7 @@ fn reputation() {
     ordinary(24, 60_000, |r, _| (A, format!("{}.av.example", r.text(HEX, 32))));
     ordinary(24, 60_000, |r, _| (TXT, format!("{}.files.av.example", r.text(HEX, 40))));
     ordinary(24, 60_000, |r, _| (A, format!("a-0.19-b3000081.{}.av.example", r.text(BASE32, 26))));
+    ordinary(1, 15_000, |r, _| (A, format!("{}.{}.av.example", r.text(HEX, 10), r.text(HEX, 22))));
     let scan = ask(600, 1_800, 1, |r, _| (A, format!("{}.av.example", r.text(HEX, 32))));
     assert!(scan.is_empty(), "{scan:?}");
 }

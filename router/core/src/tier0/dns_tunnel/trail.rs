@@ -1,7 +1,8 @@
 //! What one device, or the whole network, has sent below one domain: a weight that fades.
 //!
 //! In: the information of one new name after the other. Out: fading sums. Pure; constant
-//! size. Two spans: [`FAST`] sees a tunnel at work, [`SLOW`] one that trickles.
+//! size. Three spans: [`BURST`] sees many short names at once, [`FAST`] a tunnel at work,
+//! [`SLOW`] one that trickles.
 
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::tier0::question::Question;
 use crate::tier0::sketch::Kept;
 use crate::time::Mono;
 
+/// Half of what was sent this long ago counts: two names a second are seen within a minute,
+/// one every two seconds, as a virus scanner asks while it goes through a disk, never.
+pub(super) const BURST: Duration = Duration::from_secs(120);
 /// Half of what was sent this long ago counts: a tunnel of one long name every two minutes
 /// is seen within ten.
 pub(super) const FAST: Duration = Duration::from_secs(900);
@@ -48,6 +52,13 @@ const SHORT_BITS: f32 = 10.0;
 /// An odd one counts as so many: nobody asks for thirty in a quarter of an hour.
 const SHORT_ODD: f32 = 8.0;
 
+/// As how many names of a burst it counts: a fingerprint, a name that holds a session's
+/// number and a few bytes beside it, an odd one.
+const BURST_FINGERPRINT: f32 = 0.6;
+const BURST_SESSION: f32 = 2.5;
+const BURST_SESSION_BITS: f32 = 50.0;
+const BURST_ODD: f32 = 8.0;
+
 /// What a new name adds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Weight {
@@ -56,6 +67,8 @@ pub(super) struct Weight {
     pub(super) slow: f32,
     /// How much it counts among many different names.
     pub(super) short: f32,
+    /// How much it counts among many at once.
+    pub(super) burst: f32,
     pub(super) odd: bool,
 }
 
@@ -65,14 +78,22 @@ impl Weight {
         let weight = info.bits * length(info.bits) * oddness;
         let asks = info.fingerprint && oddness < ODD;
         let fast = if asks { weight.min(FINGERPRINT_MAX) } else { weight };
-        let glued = question.is_glued();
-        let plain = !asks && !info.counter && !glued && !question.has_address();
+        let new = !info.counter && !question.is_glued() && !question.has_address();
+        let plain = new && !asks;
+        let many = new && info.fresh >= SHORT_BITS && !question.is_service();
         Self {
             bits: info.bits,
             fast,
             slow: if plain && info.bits >= TRICKLE_BITS { weight } else { 0.0 },
-            short: match plain && info.fresh >= SHORT_BITS {
+            short: match many && !asks {
                 true if oddness >= ODD => SHORT_ODD,
+                true => 1.0,
+                false => 0.0,
+            },
+            burst: match many {
+                true if oddness >= ODD => BURST_ODD,
+                true if asks => BURST_FINGERPRINT,
+                true if info.fresh >= BURST_SESSION_BITS => BURST_SESSION,
                 true => 1.0,
                 false => 0.0,
             },
@@ -119,8 +140,10 @@ pub(super) struct Trail {
     /// Different names, fading fast and slowly.
     pub(super) names: f32,
     pub(super) names_slow: f32,
-    /// Different short names.
+    /// Different short names; the same fading very fast and slowly.
     pub(super) short: f32,
+    pub(super) burst: f32,
+    pub(super) short_slow: f32,
     /// Bits, fading fast and slowly.
     pub(super) bits: f32,
     pub(super) bits_slow: f32,
@@ -142,9 +165,12 @@ impl Trail {
             {
                 *sum *= fast;
             }
-            for sum in [&mut self.slow, &mut self.names_slow, &mut self.bits_slow] {
+            let sums =
+                [&mut self.slow, &mut self.names_slow, &mut self.bits_slow, &mut self.short_slow];
+            for sum in sums {
                 *sum *= slow;
             }
+            self.burst *= (-passed / BURST.as_secs_f32()).exp2();
         }
     }
 
@@ -155,6 +181,8 @@ impl Trail {
         self.names += 1.0;
         self.bits += weight.bits;
         self.short += weight.short;
+        self.short_slow += weight.short;
+        self.burst += weight.burst;
         self.odd += f32::from(u8::from(weight.odd));
         if weight.slow > 0.0 {
             self.names_slow += 1.0;
@@ -170,6 +198,9 @@ impl Kept for Trail {
         (self.slow + self.fast + self.short) * (-passed / SLOW.as_secs_f32()).exp2()
     }
 }
+
+/// From so many names on it says something that no connection followed.
+const NEVER_NAMES: u32 = 20;
 
 /// What speaks for a domain, from the whole network.
 #[derive(Clone, Copy, Debug, Default)]
@@ -194,6 +225,10 @@ impl Use {
     /// Names that several ask for are no messages of one of them.
     pub(super) const fn is_shared(&self) -> bool {
         self.shared >= 3 && self.shared >= self.names / 10
+    }
+    /// Nobody who asks wants the address.
+    pub(super) const fn is_never_connected(&self) -> bool {
+        self.connections == 0 && self.names >= NEVER_NAMES
     }
     /// Whoever asks wants the address.
     pub(super) const fn is_connected(&self) -> bool {
