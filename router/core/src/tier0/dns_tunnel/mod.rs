@@ -65,7 +65,7 @@ pub struct Config {
     /// Whether the rule is on.
     pub enabled: bool,
     /// Weighted bits in new names below one domain, fading by half in 15 minutes, that are
-    /// a tunnel. A name of 200 random characters weighs 3,700, a fingerprint 20.
+    /// a tunnel. A name of 200 random characters weighs 3,700, a fingerprint 10.
     pub weight: u32,
     /// The same for long names that trickle, fading by half in 6 hours.
     pub trickle_weight: u32,

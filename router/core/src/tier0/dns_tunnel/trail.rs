@@ -44,7 +44,7 @@ const LONG_ANSWER: f32 = 2.0;
 const LONG_ANSWER_CHARS: usize = 100;
 /// A fingerprint asks about something; as many of them as a virus scanner asks for while it
 /// goes through a disk are no tunnel.
-const FINGERPRINT_MAX: f32 = 20.0;
+const FINGERPRINT_MAX: f32 = 10.0;
 /// From here on a name is too long for a trickle of ordinary ones.
 const TRICKLE_BITS: f32 = 150.0;
 /// From here on a short name counts among many different ones.
