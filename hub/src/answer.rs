@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use agentmon_core::Timestamp;
 use agentmon_core::event::{Mac, host_name};
 use agentmon_core::wire;
 use agentmon_router::join::Join;
@@ -18,6 +19,9 @@ use serde_json::Value;
 use crate::config::PORT;
 use crate::control::{Reply, Request};
 use crate::ingest::Incoming;
+use crate::store::days;
+use crate::store::days::keep::{self, Desk};
+use crate::store::days::plan::Retention;
 use crate::store::writer::{Who, Writer};
 use crate::store::{FILE_NAME, StoreError, migrate, zeek};
 use crate::{alert, deliver, enroll, feeds, tls};
@@ -123,6 +127,38 @@ pub fn accept_feed(data_dir: &Path, name: &str) -> anyhow::Result<Vec<Reply>> {
     Ok(vec![done(1)])
 }
 
+/// Rolls days and deletes what is kept no longer, or says what would be done.
+///
+/// # Errors
+/// What the store says; what was done until then stays done.
+pub(crate) fn cleanup<D: Desk>(
+    desk: &mut D,
+    data_dir: &Path,
+    rules: &Retention,
+    now: Timestamp,
+    dry_run: bool,
+) -> anyhow::Result<Vec<Reply>> {
+    let actions = match dry_run {
+        true => desk.read(|c| keep::preview(c, rules, now))?,
+        false => keep::round(desk, data_dir, rules, now, true)?,
+    };
+    let names = ["action", "table", "day", "rows", "bytes"].map(str::to_owned).into();
+    let types = ["VARCHAR", "VARCHAR", "VARCHAR", "BIGINT", "BIGINT"].map(str::to_owned).into();
+    let mut replies = vec![Reply::Columns { names, types }];
+    let count = actions.len() as u64;
+    replies.extend(actions.into_iter().map(|a| Reply::Row {
+        values: vec![
+            a.what.into(),
+            a.table.into(),
+            a.day.to_string().into(),
+            a.rows.into(),
+            a.bytes.into(),
+        ],
+    }));
+    replies.push(done(count));
+    Ok(replies)
+}
+
 const fn done(count: u64) -> Reply {
     Reply::Done { count, truncated: false }
 }
@@ -182,6 +218,11 @@ pub fn change(
                 zeek::store(c, source, chunk)
             })?;
             Ok(vec![done(new)])
+        }
+        Request::Cleanup { dry_run, rules } => {
+            let rules = rules.clone().unwrap_or_default();
+            let dir = writer.data_dir().to_owned();
+            cleanup(writer, &dir, &rules, now, *dry_run)
         }
         Request::Query { .. }
         | Request::Status
@@ -307,6 +348,13 @@ pub fn store_status(
     while let Some(row) = rows.next()? {
         counters.insert(row.get(0)?, row.get::<_, u64>(1)?.into());
     }
+    let parts = days::parts(connection)?;
+    let rolled = |table: &str| -> i64 {
+        let of = parts.iter().filter(|p| p.table.name == table && p.broken.is_none());
+        of.map(|p| i64::try_from(p.rows).unwrap_or(i64::MAX)).sum()
+    };
+    // As the next query would find them.
+    let broken: Vec<Value> = days::shield(connection)?.into_iter().map(Value::from).collect();
     Ok(vec![
         ("version", env!("CARGO_PKG_VERSION").into()),
         ("schema", migrate::version(connection, &path)?.into()),
@@ -315,10 +363,14 @@ pub fn store_status(
         ("file_bytes", bytes(&path).into()),
         ("log_bytes", bytes(Path::new(&wal)).into()),
         ("sensors", one("SELECT count(*) FROM sensors WHERE token_hash IS NOT NULL")?.into()),
-        ("flows", one("SELECT count(*) FROM flows_done")?.into()),
+        ("flows", (one("SELECT count(*) FROM flows_done")? + rolled("flows")).into()),
         ("flows_open", one("SELECT count(*) FROM flows_open")?.into()),
-        ("dns", one("SELECT count(*) FROM dns")?.into()),
+        ("dns", (one("SELECT count(*) FROM dns_hot")? + rolled("dns")).into()),
         ("alerts_open", one("SELECT count(*) FROM alerts WHERE status = 'open'")?.into()),
+        ("files", parts.len().into()),
+        ("files_bytes", parts.iter().map(|p| p.bytes).sum::<u64>().into()),
+        ("oldest_day", parts.first().map(|p| p.day.to_string()).into()),
+        ("broken_files", Value::Array(broken)),
         ("counters", Value::Object(counters)),
     ])
 }

@@ -11,6 +11,7 @@ use agentmon_router::logging;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::store::days::plan::Retention;
 use crate::{deliver, detect, feeds, store, tls};
 
 /// The port sensors send to.
@@ -26,6 +27,8 @@ pub struct Config {
     pub server: Server,
     /// The database.
     pub store: Store,
+    /// How long what is kept, and in how much space.
+    pub retention: Retention,
     /// Lists for routers: what nobody should talk to.
     pub lists: feeds::Config,
     /// Detectors over history.
@@ -144,6 +147,9 @@ impl Config {
         within("server.ingests_max", count(server.ingests_max), 1, 64)?;
         within("store.memory_mib", self.store.memory_mib.into(), 128, 1 << 20)?;
         within("store.threads", self.store.threads.into(), 1, 256)?;
+        self.retention
+            .validate()
+            .map_err(|(key, allowed)| (format!("retention.{key}"), allowed))?;
         self.lists.validate()?;
         self.detect.validate().map_err(|(key, allowed)| (format!("detect.{key}"), allowed))?;
         self.deliver.validate()?;

@@ -94,6 +94,13 @@ pub enum Request {
         /// To this target.
         name: String,
     },
+    /// Rolls days that are over, deletes what is kept no longer; one row for each.
+    Cleanup {
+        /// Only says what would be done.
+        dry_run: bool,
+        /// The rules where no hub runs; a running one goes by its own.
+        rules: Option<crate::store::days::plan::Retention>,
+    },
     /// The hub's own state as one row of JSON.
     Status,
     /// Reads the configuration again.
@@ -115,6 +122,11 @@ pub enum Reply {
     Row {
         /// Values in column order.
         values: Vec<Value>,
+    },
+    /// Something a person should know of the answer; comes before its rows.
+    Warning {
+        /// What it lacks and why.
+        text: String,
     },
     /// All rows sent.
     Done {

@@ -181,9 +181,9 @@ impl Correlator {
         let mut statement = connection.prepare(&format!(
             "FROM (SELECT epoch_us(time) AS us, client, mac, name,
                     array_to_string(answers, ' ') AS answers
-                FROM dns
+                FROM dns_hot
                 WHERE answers IS NOT NULL
-                    AND time > (SELECT max(time) FROM dns) - INTERVAL {WARM_HOURS} HOUR
+                    AND time > (SELECT max(time) FROM dns_hot) - INTERVAL {WARM_HOURS} HOUR
                 ORDER BY time DESC LIMIT {WARM_ROWS_MAX})
              ORDER BY us"
         ))?;

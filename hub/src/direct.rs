@@ -48,6 +48,7 @@ pub fn answer(
         | Request::Revoke { .. }
         | Request::Ack { .. }
         | Request::NameDevice { .. }
+        | Request::Cleanup { .. }
         | Request::Import { .. }
         | Request::ImportZeek { .. } => {
             let clock = Arc::new(SystemClock);

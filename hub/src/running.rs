@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use agentmon_core::time::{Clock, Mono};
 use agentmon_router::logging::LogHandle;
@@ -15,6 +16,7 @@ use crate::config::{Config, Place};
 use crate::control::{Reply, Request};
 use crate::control_server::Answers;
 use crate::enroll::Registry;
+use crate::store::days::keep;
 use crate::store::handle::Handle;
 use crate::store::query;
 use crate::store::writer::Writer;
@@ -36,6 +38,10 @@ pub(crate) struct Core {
     /// What the configuration file said of it at the start.
     pub(crate) file_listen: Option<SocketAddr>,
     pub(crate) log: Option<LogHandle>,
+    /// The data directory by its whole path.
+    pub(crate) data_dir: PathBuf,
+    /// One clean-up at a time.
+    pub(crate) keeping: Mutex<()>,
 }
 
 pub(crate) fn names(config: &Config, extra: Vec<String>) -> BTreeSet<String> {
@@ -125,6 +131,29 @@ impl Core {
         Ok(vec![Reply::Done { count: outcome.stored, truncated: false }])
     }
 
+    /// By this hub's own rules.
+    fn cleanup(&self, dry_run: bool) -> anyhow::Result<Vec<Reply>> {
+        let Ok(_alone) = self.keeping.try_lock() else {
+            bail!("a clean-up runs already; try again when it has ended")
+        };
+        let (mut desk, rules) = (self.store.clone(), self.config().retention);
+        answer::cleanup(&mut desk, &self.data_dir, &rules, self.clock.wall(), dry_run)
+    }
+
+    /// What is due of it, by itself; `whole`: with every byte of the files read.
+    pub(crate) fn keep(&self, whole: bool) {
+        let rules = self.config().retention;
+        let Ok(_alone) = self.keeping.try_lock() else { return };
+        let (mut desk, now) = (self.store.clone(), self.clock.wall());
+        let done = match rules.automatic {
+            true => keep::round(&mut desk, &self.data_dir, &rules, now, whole).map(drop),
+            false => keep::look(&mut desk, &self.data_dir, whole),
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "old days could not be rolled or deleted; trying again");
+        }
+    }
+
     fn status(&self) -> anyhow::Result<Vec<Reply>> {
         let reader = self.store.readers().get()?;
         let mut facts = vec![
@@ -165,6 +194,7 @@ impl Answers for Core {
                 self.reload()?;
                 vec![Reply::Done { count: 1, truncated: false }]
             }
+            Request::Cleanup { dry_run, .. } => self.cleanup(*dry_run)?,
             Request::Import { name, batch } => self.import(name, batch)?,
             Request::Enroll { .. }
             | Request::Revoke { .. }

@@ -6,7 +6,7 @@
 //! no new requests, those in work finished, the queue written, the log folded in.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,6 +31,12 @@ use crate::{answer, deliver, detect, feeds, listener, server, tls};
 
 /// Requests in work at the stop are given this long.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// After the start there is more to do than to look at old days.
+const KEEP_FIRST: Duration = Duration::from_secs(60);
+/// How often old days are looked at.
+const KEEP_EVERY: Duration = Duration::from_secs(600);
+/// Every so many times with every byte of the files: once a day.
+const KEEP_WHOLE_EVERY: u32 = 144;
 /// How often names and age of the certificate are looked at.
 const RENEW_EVERY: Duration = Duration::from_secs(600);
 
@@ -69,6 +75,7 @@ impl Hub {
         let counters = Counters::default();
         let mut writer =
             Writer::open(&place.data_dir, &config.limits(), counters.clone(), Arc::clone(&clock))?;
+        let data_dir = writer.data_dir().to_owned();
         let ca = tls::Ca::load_or_make(&place.data_dir)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("hub")
@@ -141,6 +148,8 @@ impl Hub {
             listen: address,
             file_listen: file.map(|file| file.server.listen),
             log,
+            data_dir,
+            keeping: Mutex::new(()),
         });
         let (stop, stopped) = watch::channel(false);
         let router = server::router(shared);
@@ -155,6 +164,7 @@ impl Hub {
         ));
         let answers: Arc<dyn Answers> = Arc::clone(&core) as Arc<dyn Answers>;
         runtime.spawn(control_server::run(control, answers, stopped.clone()));
+        runtime.spawn(keep(Arc::clone(&core), stopped.clone()));
         runtime.spawn(renew(Arc::clone(&core), stopped));
         tracing::info!(%address, url, data = %core.place.data_dir.display(), "the hub is ready");
         Ok(Self {
@@ -323,6 +333,20 @@ async fn renew(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
         if let Ok(Err(error)) = renewed {
             tracing::error!("the server certificate could not be renewed: {error:#}");
         }
+    }
+}
+
+/// Old days are rolled and deleted, their files looked at; once a day every byte of them.
+async fn keep(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    for n in 0u32.. {
+        let wait = if n == 0 { KEEP_FIRST } else { KEEP_EVERY };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = crate::listener::stopped(&mut stop) => return,
+        }
+        let core = Arc::clone(&core);
+        // A panic in it is in the log already.
+        drop(tokio::task::spawn_blocking(move || core.keep(n % KEEP_WHOLE_EVERY == 0)).await);
     }
 }
 

@@ -273,6 +273,15 @@ Each pass goes on where the last one ended, and tells nothing twice, wherever it
 Exit: 0 all read, 2 a source failed (the others were read).
 See also: agentmon import, agentmon up, agentmon dns sensor:collect")]
     Collect(Box<CollectArgs>),
+    /// Makes files of older days, and deletes what is kept no longer
+    #[command(after_help = "\
+Examples:
+  agentmon cleanup --dry-run                  what would be done, and how much it is
+  agentmon cleanup                            by the rules in hub.toml, section [retention]
+A running hub does it by itself (`automatic`). expire: older than the rules keep it; evict: the
+disk budget is used up, the oldest day goes; roll: a day leaves the database for a file.
+See also: agentmon status")]
+    Cleanup(super::cleanup::CleanupArgs),
     /// State of the hub and of the store
     #[command(after_help = "\
 Examples:

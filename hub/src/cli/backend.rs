@@ -1,6 +1,8 @@
 //! How commands reach the store: through the running hub's socket, or by opening the
 //! file where no hub runs. Which of the two is the client's business, not the commands'.
 
+use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,18 +33,31 @@ pub(crate) trait Backend {
 /// The hub of a data directory, running or not.
 pub(crate) struct Hub {
     data: PathBuf,
+    /// Warnings that have been printed.
+    told: BTreeSet<String>,
 }
 
 impl Hub {
     /// Of that directory; nothing is opened before the first request.
     pub(crate) fn new(data: &Path) -> Self {
-        Self { data: data.to_owned() }
+        Self { data: data.to_owned(), told: BTreeSet::new() }
     }
 }
 
 impl Backend for Hub {
     fn ask(&mut self, request: &Request, on: OnReply<'_>) -> anyhow::Result<()> {
-        client::ask(&self.data, request, on)
+        let told = &mut self.told;
+        client::ask(&self.data, request, &mut |reply| match reply {
+            // Once, however many queries a command makes of it.
+            Reply::Warning { text } => {
+                if told.insert(text.clone()) {
+                    let line = format!("agentmon: warning: {}", super::text::safe(&text));
+                    drop(writeln!(std::io::stderr(), "{line}"));
+                }
+                Ok(())
+            }
+            other => on(other),
+        })
     }
 
     fn destinations(&mut self) -> Arc<Destinations> {

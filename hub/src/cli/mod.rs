@@ -14,6 +14,7 @@ mod alerts;
 mod args;
 mod backend;
 mod beacons;
+mod cleanup;
 mod collect;
 mod condition;
 mod context;
@@ -151,6 +152,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Enroll(args) => sensors::enroll(&args, context),
         Command::Sql(args) => sql::run(&args, context),
         Command::Import(args) => import::run(&args, context),
+        Command::Cleanup(args) => cleanup::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Reload => status::reload(context),
         Command::Eval(args) => eval::run(&args, context.out, &context.look),

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &SqlArgs, context: &mut Context<'_>) -> anyhow::Result<E
                     row(format, &sheet, &record, look, out, &mut lines)?;
                 }
             }
-            Reply::Done { .. } | Reply::Failed { .. } => {}
+            Reply::Done { .. } | Reply::Failed { .. } | Reply::Warning { .. } => {}
         }
         Ok(())
     })?;

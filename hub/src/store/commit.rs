@@ -253,6 +253,10 @@ pub(super) fn sweep_open(
     memory.peers.flush(connection)?;
     let stage = keys.stage(connection)?;
     let columns = super::rows::DoneRows::COLUMNS.join(", ");
+    // As a literal, so that older days need not be looked at.
+    let oldest =
+        format!("SELECT epoch_us(min(time)) FROM flows_open SEMI JOIN {stage} USING (sensor, id)");
+    let oldest: i64 = connection.query_row(&oldest, [], |row| row.get(0))?;
     let same = "f.sensor = g.sensor AND f.proto = g.proto AND f.src = g.src AND f.sport = g.sport
         AND f.dst = g.dst AND f.dport = g.dport AND f.time >= g.time
         AND coalesce(f.bytes_out, 0) >= coalesce(g.bytes_out, 0)
@@ -264,7 +268,8 @@ pub(super) fn sweep_open(
                  SELECT *, {PEER} AS peer FROM flows_open o SEMI JOIN {stage} USING (sensor, id)
              ) g
              WHERE NOT EXISTS (FROM flows_open f WHERE {same} AND (f.time > g.time OR f.id > g.id))
-                 AND NOT EXISTS (FROM flows f WHERE NOT f.open AND {same});
+                 AND NOT EXISTS (FROM flows f WHERE NOT f.open
+                     AND f.time >= make_timestamp({oldest}) AND {same});
          DELETE FROM flows_open AS f USING {stage} s WHERE f.sensor = s.sensor AND f.id = s.id;
          DROP TABLE {stage}"
     ))?;

@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_processes.sql"),
     include_str!("migrations/0007_detect.sql"),
     include_str!("migrations/0008_outbox.sql"),
+    include_str!("migrations/0009_days.sql"),
 ];
 
 /// Newest version this program knows.

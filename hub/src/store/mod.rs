@@ -6,13 +6,14 @@
 //! line opens the same file itself ([`open_read`], [`open_write`]).
 //!
 //! Invariants, set at every open because DuckDB keeps none of them in the file:
-//! extensions are never loaded or fetched, no file but the database and its spill
-//! folder can be reached from SQL, memory and threads are bounded.
+//! extensions are never loaded or fetched, no file but the database, its spill folder and
+//! the files of older days ([`days`]) can be reached from SQL, memory and threads are bounded.
 
 mod arrivals;
 mod commit;
 #[cfg(test)]
 mod crash_tests;
+pub mod days;
 #[cfg(test)]
 mod disk_tests;
 mod fill;
@@ -156,6 +157,7 @@ pub fn open_write(data_dir: &Path, limits: &Limits) -> Result<Connection, StoreE
     }
     let mut connection = open(&path, data_dir, limits, AccessMode::ReadWrite)?;
     migrate::run(&mut connection, &path)?;
+    days::settle(&connection, &absolute(data_dir)?)?;
     Ok(connection)
 }
 
@@ -182,6 +184,9 @@ fn open(
     limits: &Limits,
     mode: AccessMode,
 ) -> Result<Connection, StoreError> {
+    // Views name files by their whole path; links on the way to them are gone through once.
+    let data_dir = absolute(data_dir)?;
+    let path = path.file_name().map_or_else(|| path.to_owned(), |name| data_dir.join(name));
     let spill = data_dir.join(SPILL_DIR);
     let config = Config::default()
         .enable_autoload_extension(false)?
@@ -193,12 +198,23 @@ fn open(
         .with("checkpoint_threshold", format!("{}MiB", limits.log_mib))?
         .with("default_block_size", BLOCK_BYTES.to_string())?
         .with("storage_compatibility_version", "latest")?;
-    let connection = Connection::open_with_flags(path, config).map_err(|e| open_error(path, e))?;
-    // After opening, so that the database itself stays allowed. Both hold for every
+    let connection =
+        Connection::open_with_flags(&path, config).map_err(|e| open_error(&path, e))?;
+    // After opening, so that the database itself stays allowed. All hold for every
     // connection of this instance and cannot be taken back.
-    connection
-        .execute_batch("SET enable_external_access = false; SET lock_configuration = true")?;
+    let days = data_dir.join(days::DIR);
+    let days = days::quoted(&days.to_string_lossy());
+    connection.execute_batch(&format!(
+        "SET allowed_directories = [{days}];
+         SET enable_external_access = false;
+         SET parquet_metadata_cache = true;
+         SET lock_configuration = true"
+    ))?;
     Ok(connection)
+}
+
+fn absolute(dir: &Path) -> Result<PathBuf, StoreError> {
+    dir.canonicalize().map_err(|source| StoreError::Io { path: dir.to_owned(), source })
 }
 
 fn open_error(path: &Path, error: duckdb::Error) -> StoreError {

@@ -48,7 +48,7 @@ pub fn run(
     }
     let deadline = Deadline::start(connection, query.timeout_ms.min(QUERY_TIMEOUT_MS_MAX));
     connection.execute_batch("BEGIN TRANSACTION READ ONLY").map_err(StoreError::from)?;
-    let outcome = stream(connection, query, on);
+    let outcome = warn(connection, on).and_then(|()| stream(connection, query, on));
     let passed = deadline.stop();
     // The statement may have ended the transaction itself by failing; then there is
     // nothing to roll back and the error says only that.
@@ -59,6 +59,14 @@ pub fn run(
         }
         other => other,
     }
+}
+
+/// Says which files the answer lacks; within the statement's own snapshot.
+fn warn(
+    connection: &Connection,
+    on: &mut dyn FnMut(Reply) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    super::days::shield(connection)?.into_iter().try_for_each(|text| on(Reply::Warning { text }))
 }
 
 fn stream(

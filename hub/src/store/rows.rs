@@ -245,7 +245,7 @@ macro_rules! rows {
 
 rows!(
     /// DNS exchanges.
-    DnsRows, "dns" {
+    DnsRows, "dns_hot" {
         time: Time, sensor: Int32Builder, client: Text, mac: Text, name: Text, domain: Text,
         qtype: UInt16Builder, status: Text, rcode: UInt16Builder, answers: Texts,
         ttl: UInt32Builder, upstream: Text, latency_us: UInt32Builder, blocked_by: Text,
@@ -281,7 +281,7 @@ flow_rows!(
 
 rows!(
     /// Packets the firewall stopped.
-    FirewallRows, "firewall" {
+    FirewallRows, "firewall_hot" {
         time: Time, sensor: Int32Builder, verdict: Text, prefix: Text, proto: UInt8Builder,
         src: Text, sport: UInt16Builder, dst: Text, dport: UInt16Builder, in_iface: Text,
         out_iface: Text, mac: Text, bytes: UInt32Builder, sensor_time: Time,

@@ -20,6 +20,7 @@ use agentmon_router::counters::Counters;
 use duckdb::Connection;
 
 use super::memory::Memory;
+use super::peers::Peers;
 use super::readers::Readers;
 use super::staging::{Outcome, Staging};
 use super::{Limits, StoreError, commit, open_write};
@@ -80,6 +81,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
         let connection = open_write(data_dir, limits)?;
+        let data_dir = &super::absolute(data_dir)?;
         let memory = Memory::load(&connection, Vendors::of(data_dir))?;
         // Counters go on where the last run ended.
         for (name, value) in &memory.counters {
@@ -191,6 +193,25 @@ impl Writer {
         change: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         self.transaction(|connection, _| change(connection))
+    }
+
+    /// Where the files are.
+    #[must_use]
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Forgets where flows went that are hot no longer: their files say it themselves.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub(crate) fn forget_peers(&mut self) -> Result<usize, StoreError> {
+        self.transaction(|connection, memory| {
+            let sql = "DELETE FROM peers WHERE id NOT IN (SELECT peer FROM flows_done)";
+            let gone = connection.execute(sql, [])?;
+            memory.peers = Peers::load(connection)?;
+            Ok(gone)
+        })
     }
 
     /// Takes over a table of makers that was put there meanwhile.

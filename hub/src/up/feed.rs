@@ -60,7 +60,7 @@ fn query(hub: &LocalHub, sql: &str, params: Vec<Value>) -> anyhow::Result<Vec<Ve
         match reply {
             Reply::Row { values } => rows.push(values),
             Reply::Failed { error } => anyhow::bail!(error),
-            Reply::Columns { .. } | Reply::Done { .. } => {}
+            Reply::Columns { .. } | Reply::Done { .. } | Reply::Warning { .. } => {}
         }
         Ok(())
     })?;

@@ -32,7 +32,7 @@ INSERT INTO device_addresses
   ('00:00:5e:00:53:02', '192.168.77.11', '2026-11-01 09:00:00', '2026-11-23 13:55:00'),
   ('02:00:5e:00:53:03', '192.168.77.11', '2026-11-23 14:00:00', '2026-11-23 14:29:00'),
   ('00:00:5e:00:53:02', '192.168.77.12', '2026-11-23 14:00:00', '2026-11-23 14:30:00');
-INSERT INTO dns
+INSERT INTO dns_hot
   (time, sensor, client, mac, name, domain, qtype, status, rcode, answers, ttl, upstream, latency_us, blocked_by, source) VALUES
   ('2026-11-23 13:00:00', 1, '192.168.77.11', NULL, 'cloud.camera.example', 'camera.example', 1, 'forwarded', 0, ['203.0.113.20'], 300, '198.51.100.53', 12000, NULL, 'dnsmasq-log'),
   ('2026-11-23 14:10:00', 1, '192.168.77.11', NULL, 'push.phone.example', 'phone.example', 1, 'cached', 0, ['203.0.113.30'], 60, NULL, NULL, NULL, 'dnsmasq-log'),
@@ -59,7 +59,7 @@ INSERT INTO flows_done
 INSERT INTO flows_open
   (time, sensor, id, epoch, received, proto, src, sport, dst, dport, nat_src, nat_sport, nat_dst, nat_dport, start, duration_ms, bytes_out, bytes_in, packets_out, packets_in, tcp_state, replied, offloaded, iface, mac, name, name_age_ms) VALUES
   ('2026-11-23 14:31:30', 1, 18446744073709551615, 1, '2026-11-23 14:31:31', 6, '192.168.77.10', 43200, '203.0.113.77', 443, NULL, NULL, NULL, NULL, '2026-11-23 12:00:00', 9090000, 7340032000, 1200000, 5000000, 900000, 'ESTABLISHED', true, true, 'br-lan', '00:00:5e:00:53:01', 'backup.example.net', 1500);
-INSERT INTO firewall
+INSERT INTO firewall_hot
   (time, sensor, verdict, prefix, proto, src, sport, dst, dport, in_iface, out_iface, mac, bytes) VALUES
   ('2026-11-23 14:25:10', 1, 'reject', 'agentmon-reject ', 6, '192.168.77.12', 40001, '198.51.100.66', 23, 'br-lan', 'wan', '00:00:5e:00:53:02', 60),
   ('2026-11-23 14:25:11', 1, 'drop', 'drop wan in: ', 58, '2001:db8:ffff::1', 0, '2001:db8:77::10', 32768, 'wan', NULL, NULL, 72);
