@@ -83,7 +83,7 @@ fn printable(text: &str) -> String {
 
 /// Our own modules at `level`, everybody else's no chattier than warnings.
 fn base(level: LevelFilter) -> Targets {
-    let ours = ["agentmon", "agentmon_core", "agentmon_router", "agentmon_hub"];
+    let ours = ["agentmon", "agentmon_core", "agentmon_router", "agentmon_hub", "agentmon_host"];
     Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_targets(ours.map(|target| (target, level)))

@@ -1,0 +1,22 @@
+//! The agent on a host: which process owns which connection, with its ancestors as they were
+//! when it began.
+//!
+//! ```text
+//! kernel: sock_diag dumps, socket ends, process starts; /proc
+//!    -> linux -> watch (tables of processes and sockets) -> ring -> forward -> hub
+//! ```
+//!
+//! Ring, forwarder and enrolment are those of the router. Command lines are made harmless by
+//! [`redact`] before anything else sees them; environments are never read. What this cannot
+//! see is said by `check` and in the sensor's state at the hub.
+
+pub mod cli;
+pub mod config;
+pub mod files;
+pub mod linux;
+pub mod packages;
+pub mod processes;
+pub mod redact;
+pub mod run;
+pub mod sockets;
+pub mod watch;

@@ -1,0 +1,135 @@
+//! The service: watch, ring, forwarder.
+//!
+//! In: a checked [`Config`]. Out: nothing until a signal ends it. Threads: this one waits for
+//! signals, one watches, one sends. A watch that fails is opened again after a while; events
+//! wait in the ring for a hub that is away.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use agentmon_core::time::{Clock, SystemClock};
+use agentmon_core::wire;
+use agentmon_router::collect::Stop;
+use agentmon_router::counters::Counters;
+use agentmon_router::forward::{self, Forwarder};
+use agentmon_router::logging;
+use agentmon_router::ring::Ring;
+use agentmon_router::sys::{self, Signal};
+use agentmon_router::wake::Wake;
+
+use crate::config::Config;
+use crate::watch::Watch;
+
+/// How long to wait before a watch that failed is opened again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Longest wait for news: a wish to stop is noticed within it.
+const NAP: Duration = Duration::from_millis(250);
+/// How often to look whether a thread has ended by itself.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+type States = Arc<Mutex<Vec<(String, String)>>>;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What cannot be opened, or a part that ended by itself.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let config = config.resolved();
+    sys::limit_memory_arenas();
+    // Before the first thread, so that all inherit it.
+    sys::block_signals()?;
+    logging::init(&config.log)?;
+    private_dir(&config.state_dir)?;
+    // Others' work comes first.
+    if let Err(error) = rustix::process::nice(10) {
+        tracing::debug!("nice: {error}");
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let counters = Counters::default();
+    let ring = Arc::new(Ring::open_or_wait(&config.ring, &counters, Arc::clone(&clock))?);
+    let (wake, stop, states) = (Arc::new(Wake::default()), Stop::default(), States::default());
+    let said = Arc::clone(&states);
+    let parts = forward::Parts {
+        ring: Arc::clone(&ring),
+        wake: Arc::clone(&wake),
+        stop: stop.clone(),
+        clock: Arc::clone(&clock),
+        counters: counters.clone(),
+        collectors: Arc::new(move || said.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+    };
+    let mut forwarder = Forwarder::new(parts, forward::Shared::new(config.forward.clone()));
+    let sender =
+        std::thread::Builder::new().name("forward".into()).spawn(move || forwarder.run())?;
+    let (ended, bell) = (stop.clone(), Arc::clone(&wake));
+    let watcher = std::thread::Builder::new().name("watch".into()).spawn(move || {
+        while !ended.is_set() {
+            if let Err(error) = watch(&config, &clock, &counters, &ring, &bell, &ended, &states) {
+                tracing::error!("watch: {error:#}; again in {} s", AGAIN.as_secs());
+                *states.lock().unwrap_or_else(PoisonError::into_inner) =
+                    vec![("watch".into(), format!("{error:#}"))];
+                let _stopping = ended.sleep(AGAIN);
+            }
+        }
+    })?;
+    tracing::info!("agentmon-host {} runs", env!("CARGO_PKG_VERSION"));
+    let broken = loop {
+        if let Some(Signal::Stop) = sys::wait_signal(LOOK_EVERY)? {
+            break false;
+        }
+        if watcher.is_finished() || sender.is_finished() {
+            break true;
+        }
+    };
+    stop.stop();
+    let watched = watcher.join();
+    wake.ring();
+    let sent = sender.join();
+    anyhow::ensure!(
+        !broken && watched.is_ok() && sent.is_ok(),
+        "a part has ended by itself; see the log"
+    );
+    Ok(())
+}
+
+fn watch(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    counters: &Counters,
+    ring: &Ring,
+    wake: &Wake,
+    stop: &Stop,
+    states: &States,
+) -> anyhow::Result<()> {
+    let mut watch = Watch::open(&config.collect, Arc::clone(clock))?;
+    for (name, line) in &watch.coverage().lines {
+        tracing::info!("{name}: {line}");
+    }
+    watch.coverage().lines.clone_into(&mut states.lock().unwrap_or_else(PoisonError::into_inner));
+    let accepted = counters.counter("host.events");
+    let mut told = std::collections::BTreeMap::new();
+    let mut events = Vec::new();
+    while !stop.is_set() {
+        let pause = watch.step(&mut events)?;
+        if !events.is_empty() {
+            let encoded: Vec<Vec<u8>> = events.drain(..).map(|e| wire::encode_event(&e)).collect();
+            accepted.add(encoded.len() as u64);
+            if let Err(error) = ring.append(&encoded, &[]) {
+                counters.counter("drop.ring.append").add(encoded.len() as u64);
+                tracing::debug!("ring: {error}");
+            }
+            wake.ring();
+        }
+        for (name, value) in &watch.lost {
+            let before = told.insert(*name, *value).unwrap_or(0);
+            counters.counter(name).add(value.saturating_sub(before));
+        }
+        watch.wait(pause.min(NAP))?;
+    }
+    Ok(())
+}
+
+fn private_dir(path: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
+}
