@@ -196,6 +196,21 @@ pub fn change(
                 writer.change(|c| alert::acknowledge(c, *id, note.as_deref(), *undo, now))?;
             Ok(vec![done(u64::from(found))])
         }
+        Request::Allow { feedback } => {
+            let said = writer.change(|c| alert::say::allow(c, feedback, now))?;
+            Ok(row(&[("id", said.id.into()), ("alerts", said.alerts.into())]))
+        }
+        Request::FalsePositive { alert, feedback } => {
+            let said = writer.change(|c| alert::say::dismiss(c, *alert, feedback, now))?;
+            Ok(row(&[("id", said.id.into()), ("alerts", said.alerts.into())]))
+        }
+        Request::Forget { id } => {
+            let said = writer.change(|c| alert::say::forget(c, *id, now))?;
+            let said = said.with_context(|| {
+                format!("there is no feedback {id} in force; see `agentmon allow --list`")
+            })?;
+            Ok(row(&[("id", said.id.into()), ("alerts", said.alerts.into())]))
+        }
         Request::NameDevice { device, name } => {
             let who = match (device.parse::<Mac>(), device.parse::<IpAddr>()) {
                 (Ok(mac), _) => Who::Mac(mac),

@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::alert::feedback::New;
 use crate::store::zeek::Chunk;
 
 /// Longest request line in bytes (an import chunk is the largest).
@@ -56,6 +57,23 @@ pub enum Request {
         note: Option<String>,
         /// Open it again instead.
         undo: bool,
+    },
+    /// Allows something: alerts about it are not told. Answers with one row: id, alerts.
+    Allow {
+        /// What.
+        feedback: New,
+    },
+    /// An alert is a false positive. Answers with one row: id, alerts.
+    FalsePositive {
+        /// The alert's id.
+        alert: i64,
+        /// Its rule, until and comment.
+        feedback: New,
+    },
+    /// Takes an allowance or a false positive back. Answers with one row: id, alerts.
+    Forget {
+        /// The feedback's number.
+        id: i64,
     },
     /// Gives a device a name that comes before all others, or takes it away.
     NameDevice {

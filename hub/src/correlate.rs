@@ -51,6 +51,8 @@ pub struct Waiting {
     pub dport: u16,
     /// When the connection began, as well as it is known.
     pub began: Timestamp,
+    /// Whether the other side answered.
+    pub replied: bool,
 }
 
 /// The memory of answers and of flows without one.
@@ -239,6 +241,7 @@ mod tests {
             dst: dst.parse().unwrap(),
             dport: 443,
             began: at(began),
+            replied: true,
         }
     }
     fn named(c: &mut Correlator, devices: &Devices) -> Vec<String> {

@@ -47,6 +47,9 @@ pub fn answer(
         Request::Enroll { .. }
         | Request::Revoke { .. }
         | Request::Ack { .. }
+        | Request::Allow { .. }
+        | Request::FalsePositive { .. }
+        | Request::Forget { .. }
         | Request::NameDevice { .. }
         | Request::Cleanup { .. }
         | Request::Import { .. }

@@ -199,6 +199,9 @@ impl Answers for Core {
             Request::Enroll { .. }
             | Request::Revoke { .. }
             | Request::Ack { .. }
+            | Request::Allow { .. }
+            | Request::FalsePositive { .. }
+            | Request::Forget { .. }
             | Request::NameDevice { .. }
             | Request::ImportZeek { .. } => self.change(request)?,
         };

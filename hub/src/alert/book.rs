@@ -4,19 +4,27 @@
 //! and the news. Pure; the outcome is the same however findings are divided into
 //! transactions.
 //!
+//! An alert is about one device and one topic (see [`super::topic`]); each rule's word on each
+//! subject is one of its parts, and [`super::judge`] makes one score of them. Merging findings
+//! into parts commutes: the same findings in any order make the same parts.
+//!
 //! Folding: when a sum (see [`Sum`]) is found about a client, the alerts it covers, of the
 //! same client and within [`FOLD_WITHIN`] of it, fold into its alert; what it covers and
 //! comes later within that time does so at once. A folded alert keeps its key and counts
-//! on silently; it unfolds when its severity rises above that of the sum. One that a
-//! person has acknowledged is left as it is.
+//! on silently; it unfolds when its severity rises above that of the sum, or when another
+//! rule speaks of it too. One that a person has acknowledged, allowed or dismissed is left as
+//! it is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use agentmon_core::Timestamp;
-use agentmon_core::finding::Severity;
+use agentmon_core::finding::{Finding, Severity};
 use agentmon_core::tier0::sum::{self, Sum};
 
+use super::feedback::Feedback;
+use super::judge::{self, Facts, Followed, Part, Verdict};
+use super::topic::Topic;
 use super::{News, Seen, score};
 
 /// How far apart in time a single finding and the sum that covers it may lie. The time
@@ -29,28 +37,37 @@ const ADOPT_WITHIN: Duration = Duration::from_secs(300);
 /// beyond this, which only a forged sensor reaches, the oldest stay unfolded.
 const FOLD_MAX: usize = 1_024;
 
+/// Most parts of an alert; what more subjects of one domain are found goes to the part that
+/// stands for the whole domain.
+pub(super) const PARTS_MAX: usize = 64;
+
+/// A part's rule and subject.
+pub(super) type PartKey = (String, String);
+
 /// An alert as it will stand.
 #[derive(Debug)]
 pub(super) struct Alert {
     pub(super) id: i64,
     pub(super) key: String,
-    pub(super) rule: String,
-    pub(super) subject: String,
+    pub(super) topic: Option<String>,
     pub(super) client: Option<String>,
     pub(super) mac: Option<String>,
     pub(super) first: Timestamp,
     pub(super) last: Timestamp,
     pub(super) findings: u64,
-    pub(super) score: f64,
-    pub(super) why: String,
+    pub(super) parts: BTreeMap<PartKey, Part>,
+    /// Parts that are not as they came from the file.
+    pub(super) touched: BTreeSet<PartKey>,
+    pub(super) facts: Facts,
+    pub(super) verdict: Verdict,
     pub(super) acked: Option<Acked>,
     pub(super) folded: Option<Folded>,
-    /// Came from the file.
-    pub(super) old: bool,
+    /// Its score and reasons in the file.
+    pub(super) stored: (f64, String),
+    /// Its status in the file; empty for a new one.
+    pub(super) was: String,
     /// Is not as it came from the file.
     pub(super) changed: bool,
-    /// Was folded and is told again.
-    pub(super) unfolded: bool,
 }
 
 /// What a person had acknowledged.
@@ -58,7 +75,8 @@ pub(super) struct Alert {
 pub(super) struct Acked {
     pub(super) at: Option<Timestamp>,
     pub(super) note: Option<String>,
-    pub(super) severity: Severity,
+    /// As grave as it was then.
+    pub(super) score: f64,
 }
 
 /// The alert that tells people instead.
@@ -74,32 +92,50 @@ impl Alert {
         let finding = &seen.finding;
         Self {
             id,
-            key: key(seen),
-            rule: finding.rule.clone(),
-            subject: finding.subject.clone(),
+            key: alert_key(seen),
+            topic: Topic::of(&finding.subject).text(),
             client: finding.client.map(|ip| ip.to_string()),
             mac: seen.mac.map(|mac| mac.to_string()),
             first: seen.time,
             last: seen.time,
             findings: 0,
-            score: f64::NEG_INFINITY,
-            why: String::new(),
+            parts: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            facts: Facts::default(),
+            verdict: Verdict::default(),
             acked: None,
             folded: None,
-            old: false,
+            stored: (0.0, String::new()),
+            was: String::new(),
             changed: true,
-            unfolded: false,
         }
     }
 
+    /// Not in the file yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.was.is_empty()
+    }
+
+    /// The device: its MAC, or the address of one that is not known.
+    fn who(&self) -> &str {
+        self.mac.as_deref().or(self.client.as_deref()).unwrap_or_default()
+    }
+
     pub(super) fn severity(&self) -> Severity {
-        Severity::from_score(self.score)
+        Severity::from_score(self.verdict.score)
+    }
+
+    /// What its detectors say, without what the network or a person makes of it.
+    fn own_severity(&self) -> Severity {
+        Severity::from_score(self.parts.values().map(|part| part.score).fold(0.0, f64::max))
     }
 
     /// The word stored.
     pub(super) fn status(&self) -> &'static str {
         if self.still_acked().is_some() {
             "acked"
+        } else if let Some(silence) = self.verdict.silence {
+            silence.as_str()
         } else if self.folded.is_some() {
             "folded"
         } else {
@@ -109,64 +145,144 @@ impl Alert {
 
     /// What was acknowledged, unless the worst is now worse than that.
     pub(super) fn still_acked(&self) -> Option<&Acked> {
-        self.acked.as_ref().filter(|acked| self.severity() <= acked.severity)
+        let known = |acked: &&Acked| self.severity() <= Severity::from_score(acked.score);
+        self.acked.as_ref().filter(known)
     }
 
     fn count(&mut self, seen: &Seen) {
         self.changed = true;
+        let client = seen.finding.client.map(|ip| ip.to_string());
+        if seen.time < self.first || (seen.time == self.first && client < self.client) {
+            self.client = client.or_else(|| self.client.take());
+        }
         self.first = self.first.min(seen.time);
         self.last = self.last.max(seen.time);
         self.findings = self.findings.saturating_add(1);
-        let score = score(&seen.finding);
-        if score > self.score {
-            self.score = score;
-            self.why.clone_from(&seen.finding.why);
+        let key = self.part_key(&seen.finding);
+        let part = Part::of(&key, seen.time, score(&seen.finding), &seen.finding.why);
+        match self.parts.get_mut(&key) {
+            Some(known) => known.merge(part),
+            None => drop(self.parts.insert(key.clone(), part)),
         }
-        if self.folded.is_some_and(|folded| self.severity() > folded.severity) {
-            (self.folded, self.unfolded) = (None, true);
+        self.touched.insert(key);
+        let unfolds =
+            |folded: Folded| self.own_severity() > folded.severity || self.sole().is_none();
+        if self.folded.is_some_and(unfolds) {
+            self.folded = None;
         }
     }
 
-    fn sum(&self) -> Option<Sum<'_>> {
-        Sum::of(&self.rule, &self.subject)
+    fn part_key(&self, finding: &Finding) -> PartKey {
+        let key = (finding.rule.clone(), finding.subject.clone());
+        if self.parts.len() < PARTS_MAX || self.parts.contains_key(&key) {
+            return key;
+        }
+        (key.0, self.topic.clone().unwrap_or(key.1))
+    }
+
+    /// Judges it anew.
+    pub(super) fn judge(&mut self, feedback: &[Feedback]) {
+        let parts: Vec<&Part> = self.parts.values().collect();
+        let verdict = judge::judge(&parts, self.who(), &self.facts, feedback);
+        self.changed |= verdict != self.verdict;
+        self.verdict = verdict;
+    }
+
+    /// How its score came about, as stored.
+    pub(super) fn reasons(&self) -> String {
+        serde_json::to_string(&self.verdict.reasons).unwrap_or_default()
+    }
+
+    /// Whether the file says something else.
+    pub(super) fn differs(&self) -> bool {
+        let (score, reasons) = &self.stored;
+        self.was != self.status() || *score != self.verdict.score || *reasons != self.reasons()
+    }
+
+    /// A connection to a watched name: what was a note becomes an alert. False when that part
+    /// is not here or had been followed no later.
+    pub(super) fn follow(&mut self, key: &PartKey, followed: Followed) -> bool {
+        let Some(part) = self.parts.get_mut(key) else { return false };
+        if part.followed.as_ref().is_some_and(|known| *known <= followed) {
+            return false;
+        }
+        part.followed = Some(followed);
+        self.touched.insert(key.clone());
+        self.changed = true;
+        true
+    }
+
+    /// Its rule, where only one speaks of it.
+    fn sole(&self) -> Option<&str> {
+        let rule = self.parts.keys().next().map(|(rule, _)| rule.as_str())?;
+        self.parts.keys().all(|(other, _)| other == rule).then_some(rule)
+    }
+
+    fn sum(&self) -> Option<(&str, Sum<'_>)> {
+        let (rule, subject) = self.parts.keys().next().filter(|_| self.parts.len() == 1)?;
+        Some((rule, Sum::of(rule, subject)?))
+    }
+
+    /// Whether it may be folded, or be folded into.
+    fn free(&self) -> bool {
+        self.folded.is_none() && self.verdict.silence.is_none()
     }
 
     /// Whether this one can be told by `sum`, of the same rule, at `time`.
     fn folds_into(&self, sum: &Self, time: Timestamp) -> bool {
-        let free = self.folded.is_none() && self.still_acked().is_none() && sum.folded.is_none();
+        let free = self.free() && self.still_acked().is_none() && sum.free();
         let other_device = self.mac.is_some() && sum.mac.is_some() && self.mac != sum.mac;
         free && !other_device
-            && self.severity() <= sum.severity()
+            && self.own_severity() <= sum.own_severity()
             && self.last.distance(time) <= FOLD_WITHIN
             && sum.last.distance(time) <= FOLD_WITHIN
-            && sum.sum().is_some_and(|wide| wide.covers(&self.rule, &self.subject))
+            && sum.sum().is_some_and(|(rule, wide)| {
+                self.sole() == Some(rule) && self.parts.keys().all(|(r, s)| wide.covers(r, s))
+            })
     }
 
     fn is_news(&self) -> bool {
-        let reopened = self.acked.is_some() || self.unfolded;
-        self.changed && self.status() == "open" && (!self.old || reopened)
+        self.changed && self.status() == "open" && self.was != "open"
     }
 }
 
-/// The key of the same finding when its device was not known yet.
+/// The key of the same alert when its device was not known yet.
 pub(super) fn address_key(seen: &Seen) -> Option<String> {
-    let finding = &seen.finding;
-    let client = finding.client.filter(|_| seen.mac.is_some() && seen.there_since.is_some())?;
-    Some(format!("{}|{client}|{}", finding.rule, finding.subject))
+    let client =
+        seen.finding.client.filter(|_| seen.mac.is_some() && seen.there_since.is_some())?;
+    Some(key_of(&seen.finding, &client.to_string()))
 }
 
-/// Names the alert a finding belongs to: rule, device (or lone address), subject.
+/// Names the alert a finding belongs to: device (or lone address) and topic; or rule, device
+/// and subject, where no other rule speaks of such a subject.
+pub(super) fn alert_key(seen: &Seen) -> String {
+    key_of(&seen.finding, &who(seen))
+}
+
+fn key_of(finding: &Finding, who: &str) -> String {
+    match Topic::of(&finding.subject).text() {
+        Some(topic) => format!("|{who}|{topic}"),
+        None => format!("{}|{who}|{}", finding.rule, finding.subject),
+    }
+}
+
+/// Names what a finding says: rule, device (or lone address), subject. The key of its alert
+/// too, in files of before alerts had topics.
 pub(crate) fn key(seen: &Seen) -> String {
-    let finding = &seen.finding;
+    format!("{}|{}|{}", seen.finding.rule, who(seen), seen.finding.subject)
+}
+
+fn who(seen: &Seen) -> String {
     let who = seen.mac.map(|mac| mac.to_string());
-    let who = who.or_else(|| finding.client.map(|ip| ip.to_string())).unwrap_or_default();
-    format!("{}|{who}|{}", finding.rule, finding.subject)
+    who.or_else(|| seen.finding.client.map(|ip| ip.to_string())).unwrap_or_default()
 }
 
 /// The alerts a transaction is about.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     alerts: Vec<Alert>,
+    /// What people said.
+    feedback: Vec<Feedback>,
     /// Position by key.
     keys: HashMap<String, usize>,
     /// Positions by rule and client, where the rule has sums; by device and by address,
@@ -177,46 +293,80 @@ pub(super) struct Book {
 }
 
 impl Book {
+    /// An empty one in which this is in force.
+    pub(super) fn new(feedback: Vec<Feedback>) -> Self {
+        Self { feedback, ..Self::default() }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
     /// Takes in an alert, unless it is there.
-    pub(super) fn add(&mut self, alert: Alert) -> usize {
+    pub(super) fn add(&mut self, mut alert: Alert) -> usize {
         if let Some(known) = self.keys.get(&alert.key) {
             return *known;
         }
-        let position = self.alerts.len();
+        let (position, changed) = (self.alerts.len(), alert.changed);
+        alert.judge(&self.feedback);
+        // What the passing of time or another file's rules make of it is no change of its own.
+        alert.changed = changed;
         self.keys.insert(alert.key.clone(), position);
-        if sum::RULES.contains(&alert.rule.as_str()) {
-            for who in [&alert.mac, &alert.client].into_iter().flatten() {
-                let group = self.groups.entry((alert.rule.clone(), who.clone())).or_default();
-                group.push_back(position);
-                if group.len() > FOLD_MAX {
-                    group.pop_front();
-                }
+        let rules: BTreeSet<String> = alert.parts.keys().map(|(rule, _)| rule.clone()).collect();
+        self.alerts.push(alert);
+        rules.iter().for_each(|rule| self.group(rule, position));
+        position
+    }
+
+    /// Remembers that a rule with sums speaks of the alert's client.
+    fn group(&mut self, rule: &str, position: usize) {
+        if !sum::RULES.contains(&rule) {
+            return;
+        }
+        let Some(alert) = self.alerts.get(position) else { return };
+        for who in [&alert.mac, &alert.client].into_iter().flatten() {
+            let group = self.groups.entry((rule.to_owned(), who.clone())).or_default();
+            if group.contains(&position) {
+                continue;
+            }
+            group.push_back(position);
+            if group.len() > FOLD_MAX {
+                group.pop_front();
             }
         }
-        self.alerts.push(alert);
-        position
     }
 
     /// Counts a finding on its alert, made with the number `next` where there is none, and
     /// folds what can be folded now. The alert's id.
     pub(super) fn count(&mut self, seen: &Seen, next: &mut i64) -> i64 {
-        let position = match self.keys.get(&key(seen)).copied().or_else(|| self.adopt(seen)) {
-            Some(known) => known,
-            None => {
-                *next += 1;
-                self.add(Alert::new(*next - 1, seen))
-            }
-        };
+        let known = self.keys.get(&alert_key(seen)).copied();
+        let known = known.or_else(|| self.adopt(seen)).or_else(|| self.rename(seen));
+        let position = known.unwrap_or_else(|| {
+            *next += 1;
+            self.add(Alert::new(*next - 1, seen))
+        });
         let Some(alert) = self.alerts.get_mut(position) else { return 0 };
-        let before = alert.severity();
+        let before = alert.own_severity();
         alert.count(seen);
-        let (id, severity) = (alert.id, alert.severity());
+        alert.judge(&self.feedback);
+        let (id, severity) = (alert.id, alert.own_severity());
         if severity > before && alert.sum().is_some() {
             let folded = self.alerts.iter_mut().filter_map(|a| a.folded.as_mut());
             folded.filter(|f| f.into == id).for_each(|f| f.severity = severity);
         }
+        self.group(&seen.finding.rule, position);
         self.fold(position, seen.time);
         id
+    }
+
+    /// An alert of before alerts had topics, under its key of then.
+    fn rename(&mut self, seen: &Seen) -> Option<usize> {
+        let position = self.keys.remove(&key(seen))?;
+        let alert = self.alerts.get_mut(position)?;
+        (alert.key, alert.topic) = (alert_key(seen), Topic::of(&seen.finding.subject).text());
+        alert.changed = true;
+        self.keys.insert(alert.key.clone(), position);
+        Some(position)
     }
 
     /// The alert that was made of the same thing by the same address just before anybody knew
@@ -230,23 +380,20 @@ impl Book {
             return None;
         }
         (alert.mac, alert.changed) = (seen.mac.map(|mac| mac.to_string()), true);
-        alert.key = key(seen);
+        alert.key = alert_key(seen);
         self.keys.remove(&old);
         self.keys.insert(alert.key.clone(), position);
-        if sum::RULES.contains(&alert.rule.as_str())
-            && let Some(mac) = alert.mac.clone()
-        {
-            let group = self.groups.entry((alert.rule.clone(), mac)).or_default();
-            group.push_back(position);
-        }
+        let rules: BTreeSet<String> = alert.parts.keys().map(|(rule, _)| rule.clone()).collect();
+        rules.iter().for_each(|rule| self.group(rule, position));
         Some(position)
     }
 
     /// The alert at `position` was just found: folds others into it, and it into another.
     fn fold(&mut self, position: usize, time: Timestamp) {
         let Some(alert) = self.alerts.get(position) else { return };
+        let Some(rule) = alert.sole() else { return };
         let groups = [&alert.mac, &alert.client].into_iter().flatten();
-        let groups = groups.filter_map(|who| self.groups.get(&(alert.rule.clone(), who.clone())));
+        let groups = groups.filter_map(|who| self.groups.get(&(rule.to_owned(), who.clone())));
         let mut folds = Vec::new();
         for (at, other) in groups.flatten().filter_map(|at| Some((*at, self.alerts.get(*at)?))) {
             if other.folds_into(alert, time) {
@@ -262,7 +409,7 @@ impl Book {
 
     fn fold_into(&mut self, narrow: usize, wide: usize) {
         let Some(sum) = self.alerts.get(wide).filter(|sum| sum.folded.is_none()) else { return };
-        let folded = Folded { into: sum.id, severity: sum.severity() };
+        let folded = Folded { into: sum.id, severity: sum.own_severity() };
         let Some(alert) = self.alerts.get_mut(narrow).filter(|a| a.folded.is_none()) else {
             return;
         };
@@ -276,6 +423,17 @@ impl Book {
         for alert in self.alerts.iter_mut().filter(|a| a.folded.is_some_and(|f| f.into == id)) {
             (alert.folded, alert.changed) = (Some(folded), true);
         }
+    }
+
+    /// All alerts, to look at or to change.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Alert> {
+        self.alerts.iter_mut()
+    }
+
+    /// Judges all of them anew.
+    pub(super) fn judge(&mut self) {
+        let feedback = &self.feedback;
+        self.alerts.iter_mut().for_each(|alert| alert.judge(feedback));
     }
 
     /// All alerts that are not as they came from the file.
@@ -298,12 +456,12 @@ impl Book {
         let told = self.alerts.iter().filter(|alert| alert.is_news());
         told.map(|alert| News {
             id: alert.id,
-            new: !alert.old,
+            new: alert.is_new() || alert.was == "note",
             severity: alert.severity(),
-            rule: alert.rule.clone(),
-            subject: alert.subject.clone(),
+            rule: alert.verdict.rule.clone(),
+            subject: alert.verdict.subject.clone(),
             client: alert.client.as_ref().and_then(|ip| ip.parse().ok()),
-            why: alert.why.clone(),
+            why: alert.verdict.why.clone(),
         })
         .collect()
     }

@@ -4,10 +4,16 @@
 //! the same transaction, and the new ones to speak of after the commit. Runs inside the
 //! writer.
 //!
-//! Rules: findings of one rule, one device (or address, where no device is known) and
-//! one subject are one alert. It counts its findings and shows its worst. An alert that
-//! was acknowledged counts on silently and opens again only when its severity rises above
-//! what had been acknowledged. Nothing closes by itself.
+//! Rules: findings about one device (or address, where no device is known) and one domain or
+//! address are one alert, whichever rules they are of; about what only one rule speaks of,
+//! one alert for each subject. It counts its findings, and [`judge`] makes one score of what
+//! its detectors say, of what the network knows ([`facts`]) and of what people said
+//! ([`feedback`]); [`rules`] has what each rule's word is worth. An alert that was
+//! acknowledged counts on silently and opens again only when its severity rises above what
+//! had been acknowledged. Nothing closes by itself.
+//!
+//! A watched name alone is a note; it becomes an alert when its device connects there
+//! ([`watch`]).
 //!
 //! An alert follows the device: its address may change. What was told of an address shortly
 //! before its device became known is that device's (see [`book`]).
@@ -17,9 +23,16 @@
 //! own key, but a person is told only the sum.
 
 mod book;
+mod facts;
+pub(crate) mod feedback;
+pub(crate) mod judge;
 mod rows;
+pub(crate) mod rules;
+pub(crate) mod say;
 #[cfg(test)]
 mod tests;
+pub(crate) mod topic;
+pub(crate) mod watch;
 
 use std::net::IpAddr;
 
@@ -30,8 +43,8 @@ use duckdb::Connection;
 
 use crate::store::StoreError;
 use crate::store::rows::{FindingRows, Rows};
-use book::Book;
 pub(crate) use book::key;
+use book::{Acked, Book};
 
 /// A finding as it arrived.
 #[derive(Debug)]
@@ -111,7 +124,7 @@ pub(crate) fn fuse(
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let mut book = Book::default();
+    let mut book = Book::new(feedback::load(connection)?);
     rows::load(connection, found, &mut book)?;
     let mut rows = FindingRows::default();
     for seen in found {
@@ -120,8 +133,27 @@ pub(crate) fn fuse(
         numbers.finding += 1;
     }
     rows.append(connection)?;
+    facts::fill(connection, &mut book)?;
+    watch::look_back(connection, found, &mut book)?;
+    book.judge();
     rows::save(connection, &book)?;
     Ok(book.news())
+}
+
+/// Judges every alert anew, after people's words have changed; how many became another.
+///
+/// # Errors
+/// What DuckDB says.
+pub(crate) fn rejudge(connection: &Connection) -> Result<u64, StoreError> {
+    let mut book = Book::new(feedback::load(connection)?);
+    rows::load_all(connection, &mut book)?;
+    let mut changed = 0;
+    for alert in book.all_mut() {
+        alert.changed = alert.differs();
+        changed += u64::from(alert.changed);
+    }
+    rows::save(connection, &book)?;
+    Ok(changed)
 }
 
 /// Marks an alert as seen, or open again; false when there is none of that id.
@@ -135,14 +167,21 @@ pub fn acknowledge(
     undo: bool,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let at = (!undo).then(|| now.micros());
-    let changed = connection.execute(
-        "UPDATE alerts SET acked_at = make_timestamp(?), ack_note = coalesce(?, ack_note),
-             status = CASE WHEN NOT ? THEN 'acked' WHEN folded_into IS NULL THEN 'open' ELSE 'folded' END
-         WHERE id = ?",
-        duckdb::params![at, note, undo, id],
-    )?;
-    Ok(changed > 0)
+    let mut book = Book::new(feedback::load(connection)?);
+    rows::load_one(connection, id, &mut book)?;
+    let Some(alert) = book.all_mut().next() else { return Ok(false) };
+    let known: Option<String> =
+        connection.query_row("SELECT ack_note FROM alerts WHERE id = ?", [id], |row| row.get(0))?;
+    alert.acked = (!undo).then(|| Acked {
+        at: Some(now),
+        note: note.map(str::to_owned).or_else(|| known.clone()),
+        score: alert.verdict.score,
+    });
+    alert.changed = true;
+    rows::save(connection, &book)?;
+    let sql = "UPDATE alerts SET ack_note = coalesce(?, ?) WHERE id = ?";
+    connection.execute(sql, duckdb::params![note, known, id])?;
+    Ok(true)
 }
 
 fn push_finding(rows: &mut FindingRows, id: i64, alert: i64, seen: &Seen) {

@@ -1,5 +1,7 @@
 //! What becomes of findings: folded or told, and the same in whatever portions they come.
 
+use std::collections::BTreeSet;
+
 use agentmon_core::event::Mac;
 
 use super::*;
@@ -38,10 +40,10 @@ fn seen(text: &str) -> Seen {
 fn reopened(book: Book) -> Book {
     let mut again = Book::default();
     for alert in book.into_alerts() {
-        let (old, changed, unfolded) = (true, false, false);
+        let (was, changed, touched) = (alert.status().to_owned(), false, BTreeSet::new());
         let acked = alert.still_acked().is_some();
         let acked = alert.acked.filter(|_| acked);
-        again.add(book::Alert { acked, old, changed, unfolded, ..alert });
+        again.add(book::Alert { acked, was, changed, touched, ..alert });
     }
     again
 }
@@ -59,7 +61,7 @@ fn play(found: &[Seen], portion: usize) -> (Vec<String>, Vec<i64>) {
     let alerts = book.into_alerts();
     let shown = alerts.iter().map(|a| {
         let into = a.folded.map_or_else(String::new, |f| format!(" {}", f.into));
-        format!("{} {}{into}", a.subject, a.status())
+        format!("{} {}{into}", a.verdict.subject, a.status())
     });
     (shown.collect(), told)
 }
@@ -96,17 +98,25 @@ fn only_what_it_covers() {
             "0 192.0.2.7 firewall 0.3 192.0.2.130:23/tcp",
             "0 192.0.2.7 firewall 0.3 192.0.2.131:23/tcp",
             "0 192.0.2.8 firewall 0.3 192.0.2.130:23/tcp",
-            "0 192.0.2.7 direct-ip 0.5 192.0.2.130:23/tcp",
             "1 192.0.2.7 firewall 0.7 many ports of 192.0.2.130",
         ],
         &[
-            "192.0.2.130:23/tcp folded 5",
+            "192.0.2.130:23/tcp folded 4",
             "192.0.2.131:23/tcp open",
-            "192.0.2.130:23/tcp open",
             "192.0.2.130:23/tcp open",
             "many ports of 192.0.2.130 open",
         ],
-        &[2, 3, 4, 5],
+        &[2, 3, 4],
+    );
+    // What another rule says too is told besides.
+    check(
+        &[
+            "0 192.0.2.7 firewall 0.3 192.0.2.130:23/tcp",
+            "1 192.0.2.7 firewall 0.7 many ports of 192.0.2.130",
+            "2 192.0.2.7 direct-ip 0.5 192.0.2.130:23/tcp",
+        ],
+        &["192.0.2.130:23/tcp open", "many ports of 192.0.2.130 open"],
+        &[1, 2],
     );
 }
 
@@ -209,5 +219,71 @@ proptest::proptest! {
                 proptest::prop_assert!(!sum.contains(" folded"), "{} into {}", alert, sum);
             }
         }
+    }
+}
+
+#[test]
+fn detectors_that_agree_make_one_alert() {
+    check(
+        &[
+            "0 192.0.2.7 beacon 0.5 www.a.example",
+            "1 192.0.2.7 blocklist 0.7 a.example",
+            "2 192.0.2.7 long 0.4 www.a.example",
+            "3 192.0.2.7 beacon 0.5 203.0.113.9:443/tcp",
+            "4 192.0.2.7 blocklist 0.9 203.0.113.9",
+            "5 192.0.2.8 beacon 0.5 www.a.example",
+        ],
+        &["a.example open", "203.0.113.9 open", "www.a.example open"],
+        &[1, 2, 3],
+    );
+}
+
+/// What stands after these findings: by key, everything a person sees but the number.
+fn state(found: &[Seen]) -> Vec<String> {
+    let (mut book, mut next) = (Book::default(), 1);
+    for seen in found {
+        book.count(seen, &mut next);
+    }
+    let mut shown: Vec<String> = book
+        .into_alerts()
+        .iter()
+        .map(|a| {
+            let parts: Vec<_> = a.parts.values().collect();
+            format!(
+                "{} {} {:?} {} {} {} {parts:?}",
+                a.key,
+                a.status(),
+                a.verdict,
+                a.first,
+                a.last,
+                a.findings
+            )
+        })
+        .collect();
+    shown.sort();
+    shown
+}
+
+proptest::proptest! {
+    /// The same findings in any order make the same alerts.
+    #[test]
+    fn order_does_not_matter(
+        picks in proptest::collection::vec((0u64..3_000, 0usize..2, 0usize..5, 0usize..5, 0u32..10), 1..25),
+        turn in 0usize..25,
+    ) {
+        let found: Vec<_> = picks.iter().map(|(time, client, rule, subject, score)| {
+            let client = ["192.0.2.7+", "192.0.2.8"][*client];
+            let rule = ["beacon", "blocklist", "exfil", "watched", "new"][*rule];
+            let subject =
+                ["a.example", "b.a.example", "c.example", "203.0.113.9:443/tcp", "203.0.113.9"][*subject];
+            seen(&format!("{time} {client} {rule} {} {subject}", f64::from(*score) / 10.0))
+        }).collect();
+        let whole = state(&found);
+        let mut turned: Vec<_> = found;
+        let turn = turn % turned.len();
+        turned.rotate_left(turn);
+        proptest::prop_assert_eq!(&state(&turned), &whole);
+        turned.reverse();
+        proptest::prop_assert_eq!(&state(&turned), &whole);
     }
 }

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::args::{AlertAction, AlertArgs};
 use super::context::{Context, Exit, Look};
 use super::directory::Directory;
+use super::fused::Behind;
 use super::print::{Format, Printer, json_line};
 use super::sheet::{Record, Row, Sheet, host};
 use super::{alerts, dns, findings, firewall, flows, list, targets, text, units, when};
@@ -34,6 +35,7 @@ struct Story {
     findings: Vec<Record>,
     /// The alerts it tells besides itself, oldest first.
     folded: Vec<Record>,
+    behind: Behind,
     around: Vec<Section>,
     from: Timestamp,
     to: Timestamp,
@@ -148,7 +150,8 @@ fn read(id: i64, around: Duration, context: &mut Context<'_>) -> anyhow::Result<
             sections.push(section(neighbour, &client, id, centre, around, &names, context)?);
         }
     }
-    Ok(Story { alert, findings, folded, around: sections, from, to })
+    let behind = Behind::read(id, context)?;
+    Ok(Story { alert, findings, folded, behind, around: sections, from, to })
 }
 
 /// The records of one kind that overlap the span, the nearest first when there are many.
@@ -198,6 +201,7 @@ fn as_json(story: &Story) -> Value {
     all.insert("evidence".into(), evidence.unwrap_or(Value::Null));
     let findings: Vec<_> = story.findings.iter().map(|f| object(&sheet, f)).collect();
     all.insert("worst_findings".into(), json!(findings));
+    story.behind.json(&alerts::sheet().row(&story.alert), &mut all);
     let folded: Vec<_> = story.folded.iter().map(|f| object(&alerts::sheet(), f)).collect();
     all.insert("folded_alerts".into(), json!(folded));
     let mut around = Map::new();
@@ -219,6 +223,7 @@ fn print(story: &Story, id: i64, context: &mut Context<'_>) -> anyhow::Result<()
     let row = sheet.row(&story.alert);
     head(context.out, &row, &look)?;
     evidence(context.out, story, &look)?;
+    story.behind.print(&row, context)?;
     folded(context.out, story, &row, &look)?;
     let client = row.text("client");
     for section in &story.around {
@@ -226,6 +231,7 @@ fn print(story: &Story, id: i64, context: &mut Context<'_>) -> anyhow::Result<()
     }
     if row.text("status") == "open" {
         context.say(&format!("seen and fine? agentmon ack {id} --note 'why'"));
+        context.say(&format!("wrong? agentmon fp {id} --comment 'why'; meant? agentmon allow"));
     }
     Ok(())
 }

@@ -8,10 +8,14 @@ use super::list::{self, Wanted};
 use super::sheet::{Cell, Column, Kind, Paint, Row, Sheet};
 use super::units;
 
+/// Every rule that speaks of an alert.
+const RULES: &str =
+    "list_append((SELECT list(p.rule) FROM alert_parts p WHERE p.alert = alerts.id), rule)";
+
 /// What filter words mean for alerts.
 const TERMS: &Terms = &[
     (Key::Severity, Term::Severity("severity")),
-    (Key::Rule, Term::Text("rule")),
+    (Key::Rule, Term::AnyText(RULES)),
     (Key::Client, Term::Address(&["client"])),
     (Key::Src, Term::Address(&["client"])),
     (Key::Device, Term::Device("mac", &["client"], "last_seen")),
@@ -67,6 +71,11 @@ pub(crate) fn sheet() -> Sheet {
             ("ack_note", Kind::Plain),
             ("folded_into", Kind::Plain),
             ("folds", Kind::Plain),
+            ("topic", Kind::Plain),
+            ("rules", Kind::Plain),
+            ("seen_by", Kind::Plain),
+            ("devices", Kind::Plain),
+            ("reasons", Kind::Json),
         ],
         COLUMNS,
     )
@@ -75,7 +84,9 @@ pub(crate) fn sheet() -> Sheet {
 /// Columns of [`sheet`].
 pub(crate) const SELECT: &str = "SELECT id, severity, score, rule, subject, client, mac, \
      first_seen, last_seen, findings, why, status, acked_at, ack_note, folded_into, \
-     (SELECT count(*) FROM alerts f WHERE f.folded_into = alerts.id) FROM alerts";
+     (SELECT count(*) FROM alerts f WHERE f.folded_into = alerts.id), topic, \
+     (SELECT list_sort(list(DISTINCT p.rule)) FROM alert_parts p WHERE p.alert = alerts.id), \
+     seen_by, devices, reasons FROM alerts";
 
 /// Open ones, unless `--all` or a `status:` word says otherwise.
 pub(crate) fn run(args: &AlertsArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {

@@ -119,6 +119,35 @@ Examples:
   agentmon ack 3 --undo
 See also: agentmon alerts status:acked")]
     Ack(AckArgs),
+    /// An alert is a false positive: its rules stay silent about it on its device
+    #[command(after_help = "\
+Examples:
+  agentmon fp 3 --comment 'the television asks its maker every minute'
+  agentmon fp 3 --rule blocklist --comment 'the list errs'       known bad, named
+  agentmon fp 3 --undo
+Elsewhere the same rules count half about it. `agentmon allow --list` has all.
+See also: agentmon allow, agentmon ack ID")]
+    Fp(super::allow::FpArgs),
+    /// Allows something: no alert tells of it, until an end or for good
+    #[command(after_help = "\
+Examples:
+  agentmon allow --domain backup.example --device nas --comment 'our backup'
+  agentmon allow --ip 203.0.113.0/24 --rule direct-ip --for 7d
+  agentmon allow --device laptop --rule host-scan --until 2026-12-01
+  agentmon allow --domain ads.example --rule blocklist --comment 'needed for the shop'
+  agentmon allow --list
+  agentmon allow --undo 2                     everything is as if it had never been said
+What is on a list of known-bad things is told all the same, unless --rule names it.
+See also: agentmon fp ID, agentmon alerts status:allowed")]
+    Allow(super::allow::AllowArgs),
+    /// Incidents: what was found about one device at about the same time
+    #[command(after_help = help!(
+        "agentmon incident                           open ones
+  agentmon incident 7                         one as a story: what happened, in order
+  agentmon incident --all device:camera --json",
+        "agentmon alerts, agentmon timeline --device D"
+    ))]
+    Incident(super::incident::IncidentArgs),
     /// Per device: queries, blocked, distinct names, flows, bytes
     #[command(after_help = help!(
         "agentmon stats                              the last 24 hours
@@ -238,8 +267,8 @@ Examples:
   agentmon sql \"SELECT domain, count(*) AS n FROM dns GROUP BY 1 ORDER BY 2 DESC LIMIT 10\"
   agentmon sql --csv \"FROM flows WHERE bytes_out > 100000000\"
   agentmon sql \"SHOW TABLES\"
-Tables: dns, flows, firewall, devices, device_names, device_addresses, findings, alerts, gaps, sensors,
-zeek_conn, zeek_name.
+Tables: dns, flows, firewall, devices, device_names, device_addresses, findings, alerts,
+alert_parts, feedback, incidents, incident_findings, gaps, sensors, zeek_conn, zeek_name.
 Times are UTC. Files, settings and extensions are out of reach of these statements.
 See also: agentmon stats, agentmon timeline")]
     Sql(SqlArgs),

@@ -27,6 +27,8 @@ pub(crate) enum Term {
     Domain(&'static [&'static str]),
     /// A text column, compared without case; `*` stands for any text.
     Text(&'static str),
+    /// A column that is a list of texts: any of them.
+    AnyText(&'static str),
     /// Port numbers, ranges `1000-2000`, comparisons `>1024`.
     Number(&'static str),
     /// IP protocol names or numbers.
@@ -138,6 +140,10 @@ fn one(term: Term, value: &str, out: &mut Condition) -> Result<(), String> {
         Term::Device(mac, addresses, time) => device(mac, addresses, time, value, out),
         Term::Domain(columns) => each(columns, out, |c, out| domain(c, value, out)),
         Term::Text(column) => text(column, value, out),
+        Term::AnyText(column) => out.add(
+            &format!("len(list_filter({column}, lambda item: lower(item) GLOB ?)) > 0"),
+            glob(value),
+        ),
         Term::Number(column) => number(column, value, out)?,
         Term::Protocol(column) => {
             let n = units::protocol_number(value)

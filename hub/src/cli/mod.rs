@@ -11,6 +11,7 @@
 mod ack;
 mod alert;
 mod alerts;
+mod allow;
 mod args;
 mod backend;
 mod beacons;
@@ -31,8 +32,10 @@ mod filter;
 mod findings;
 mod firewall;
 mod flows;
+mod fused;
 mod import;
 mod import_zeek;
+mod incident;
 mod list;
 mod places;
 mod print;
@@ -138,6 +141,9 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Alerts(args) => alerts::run(&args, context),
         Command::Alert(args) => alert::run(&args, context),
         Command::Ack(args) => ack::run(&args, context),
+        Command::Allow(args) => allow::run(&args, context),
+        Command::Fp(args) => allow::dismiss(&args, context),
+        Command::Incident(args) => incident::run(&args, context),
         Command::Stats(args) => stats::run(&args, context),
         Command::Dns(args) => dns::run(&args, context),
         Command::Flows(args) => flows::run(&args, context),

@@ -17,7 +17,8 @@ use super::rows::{
     CollectorRows, CounterRows, CursorRows, HubCounterRows, NameRows, OpenKeyRows, Rows,
 };
 use super::staging::{Contact, Staging};
-use crate::alert::{self, News};
+use crate::alert::watch::{self, Hit, Watches};
+use crate::alert::{self, News, rules};
 
 /// Names every counter and collector may have; what is longer is cut by the wire.
 const COLLECTORS_MAX: usize = 64;
@@ -41,13 +42,33 @@ pub(super) fn flush(
     staging.connections.append(connection)?;
     flush_open(connection, &mut staging, memory)?;
     flush_devices(connection, memory)?;
-    let news = alert::fuse(connection, &staging.found, &mut memory.numbers)?;
+    let mut news = alert::fuse(connection, &staging.found, &mut memory.numbers)?;
+    news.extend(follow(connection, &staging.followed, memory)?);
+    if staging.found.iter().any(|seen| rules::of(&seen.finding.rule).waits) {
+        memory.watches = Watches::load(connection)?;
+    }
     for (sensor, contact) in &staging.contacts {
         flush_contact(connection, *sensor, contact, memory)?;
     }
     flush_cursors(connection, &staging)?;
     memory.arrivals.flush(connection)?;
     flush_counters(connection, memory, counters)?;
+    Ok(news)
+}
+
+/// Alerts that these connections make of notes.
+///
+/// # Errors
+/// What DuckDB says.
+pub(super) fn follow(
+    connection: &Connection,
+    hits: &[Hit],
+    memory: &mut Memory,
+) -> Result<Vec<News>, StoreError> {
+    let news = watch::follow(connection, hits)?;
+    if !hits.is_empty() {
+        memory.watches = Watches::load(connection)?;
+    }
     Ok(news)
 }
 

@@ -14,6 +14,7 @@ use super::StoreError;
 use super::arrivals::Arrivals;
 use super::peers::Peers;
 use crate::alert::Numbers;
+use crate::alert::watch::Watches;
 use crate::correlate::Correlator;
 use crate::devices::Devices;
 use crate::vendors::Vendors;
@@ -53,6 +54,8 @@ pub(crate) struct Memory {
     pub(crate) correlator: Correlator,
     pub(crate) numbers: Numbers,
     pub(crate) arrivals: Arrivals,
+    /// Watched names that were asked for and wait for a connection.
+    pub(crate) watches: Watches,
     pub(crate) reported: HashMap<i32, Reported>,
     /// `hub_counters` as they stand in the file.
     pub(crate) counters: BTreeMap<String, u64>,
@@ -82,6 +85,7 @@ impl Memory {
         self.peers = Peers::load(connection)?;
         self.numbers = Numbers::load(connection)?;
         self.arrivals.reload(connection)?;
+        self.watches = Watches::load(connection)?;
         self.reported = load_reported(connection)?;
         self.counters = load_counters(connection)?;
         Ok(())

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_detect.sql"),
     include_str!("migrations/0008_outbox.sql"),
     include_str!("migrations/0009_days.sql"),
+    include_str!("migrations/0010_fusion.sql"),
 ];
 
 /// Newest version this program knows.

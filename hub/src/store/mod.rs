@@ -18,6 +18,8 @@ pub mod days;
 mod disk_tests;
 mod fill;
 pub(crate) mod found;
+#[cfg(test)]
+mod fusion_tests;
 pub mod handle;
 pub mod json;
 mod memory;

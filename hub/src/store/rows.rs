@@ -325,9 +325,19 @@ rows!(
 rows!(
     /// Alerts.
     AlertRows, "alerts" {
-        id: Int64Builder, dedup_key: Text, rule: Text, subject: Text, client: Text, mac: Text,
-        first_seen: Time, last_seen: Time, findings: UInt64Builder, score: Float64Builder,
-        severity: Text, why: Text, status: Text, acked_at: Time, ack_note: Text, folded_into: Int64Builder,
+        id: Int64Builder, dedup_key: Text, topic: Text, rule: Text, subject: Text, client: Text,
+        mac: Text, first_seen: Time, last_seen: Time, findings: UInt64Builder,
+        score: Float64Builder, severity: Text, why: Text, reasons: Text, status: Text,
+        acked_at: Time, ack_note: Text, acked_score: Float64Builder, folded_into: Int64Builder,
+        seen_by: UInt32Builder, devices: UInt32Builder, topic_since: Time, learned: BooleanBuilder,
+    }
+);
+rows!(
+    /// What each rule says of an alert's subjects.
+    PartRows, "alert_parts" {
+        alert: Int64Builder, rule: Text, subject: Text, first_seen: Time, last_seen: Time,
+        findings: UInt64Builder, score: Float64Builder, worst: Time, why: Text,
+        followed_at: Time, followed: Text,
     }
 );
 rows!(

@@ -21,6 +21,7 @@ use super::rows::{
     ConnectionRows, DnsRows, DoneRows, FirewallRows, GapRows, OpenKeyRows, OpenRows, ProcessRows,
 };
 use crate::alert::Seen;
+use crate::alert::watch::Hit;
 use crate::correlate::Waiting;
 use crate::devices::Devices;
 use crate::ingest::{Incoming, Stamped};
@@ -79,6 +80,8 @@ pub(super) struct Staging {
     /// Rows of `flows_open` that are over or replaced.
     pub(super) closed: OpenKeyRows,
     pub(super) found: Vec<Seen>,
+    /// Connections to watched names.
+    pub(super) followed: Vec<Hit>,
     pub(super) contacts: HashMap<i32, Contact>,
     pub(super) cursors: HashMap<(i32, u64), Cursor>,
     /// Epochs to forget.
@@ -166,6 +169,7 @@ impl Staging {
             }
             Body::Flow(mut flow) => {
                 name(&mut flow, time, memory);
+                self.followed.extend(memory.watches.saw(&flow, began(&flow, time)));
                 let flow = Open { flow, time, sensor_time, epoch, received };
                 self.flow(sensor, flow, memory, counters);
             }
@@ -291,6 +295,7 @@ fn wait(sensor: i32, open: &Open, memory: &mut Memory) {
         dst: flow.dst.ip,
         dport: flow.dst.port,
         began: began(flow, open.time),
+        replied: flow.replied,
     };
     memory.correlator.wait(waiting, flow.mac);
 }

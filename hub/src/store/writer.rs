@@ -162,9 +162,20 @@ impl Writer {
         }
         let late = self.memory.correlator.late(&self.memory.devices);
         if !late.is_empty() {
-            let named = self.transaction(|connection, memory| {
-                commit::name_late(connection, &mut memory.peers, &late)
+            let counters = self.counters.clone();
+            let (routes, now) = (self.routes(), self.now());
+            let (named, news, told) = self.transaction(|connection, memory| {
+                let hits = late.iter().filter_map(|(flow, resolved)| {
+                    let mac = memory.devices.mac_of(flow.src, flow.began);
+                    memory.watches.named_late(flow, mac, resolved)
+                });
+                let hits: Vec<_> = hits.collect();
+                let named = commit::name_late(connection, &mut memory.peers, &late)?;
+                let news = commit::follow(connection, &hits, memory)?;
+                let told = routes.enqueue(connection, &news, now, &counters)?;
+                Ok::<_, StoreError>((named, news, told))
             })?;
+            self.announce(&news, told);
             self.counters.counter("correlate.named_late").add(u64::try_from(named).unwrap_or(0));
         }
         if self.counters.snapshot() != self.memory.counters {

@@ -22,15 +22,22 @@ use crate::ingest::Incoming;
 
 const NOW: i64 = 1_795_444_327;
 
-fn at(s: i64) -> Timestamp {
+pub(super) fn at(s: i64) -> Timestamp {
     Timestamp::from_secs(NOW + s)
 }
-fn dns(s: i64, client: &str, name: &str, answer: &str) -> Event {
+pub(super) fn dns(s: i64, client: &str, name: &str, answer: &str) -> Event {
     let mut dns = Dns { ttl: Some(60), ..sample::dns(client, name, &[answer]) };
     dns.answers.insert(0, Answer::Cname("cdn.example.net".parse().unwrap()));
     Event { time: at(s), body: Body::Dns(dns) }
 }
-fn flow(s: i64, id: u64, phase: FlowPhase, client: &str, server: &str, bytes: u64) -> Event {
+pub(super) fn flow(
+    s: i64,
+    id: u64,
+    phase: FlowPhase,
+    client: &str,
+    server: &str,
+    bytes: u64,
+) -> Event {
     let mut flow = sample::flow(client, &format!("{server}:443"));
     let port = 40_000 + (id % 1_000) as u16;
     flow.src.port = port;
@@ -63,19 +70,19 @@ fn finding(s: i64, score: f64) -> Event {
 }
 
 /// A writer over a folder, with a clock that stands at [`NOW`].
-struct Hub {
-    writer: Writer,
-    clock: Arc<SimClock>,
+pub(super) struct Hub {
+    pub(super) writer: Writer,
+    pub(super) clock: Arc<SimClock>,
 }
 
 impl Hub {
-    fn open(dir: &Path) -> Self {
+    pub(super) fn open(dir: &Path) -> Self {
         let clock = Arc::new(SimClock::at(at(0)));
         let writer =
             Writer::open(dir, &Limits::default(), Counters::default(), clock.clone()).unwrap();
         Self { writer, clock }
     }
-    fn send(&mut self, epoch: u64, first_seq: u64, events: &[Event]) -> Outcome {
+    pub(super) fn send(&mut self, epoch: u64, first_seq: u64, events: &[Event]) -> Outcome {
         self.send_as(1, epoch, first_seq, events).unwrap()
     }
     fn send_as(
@@ -93,11 +100,11 @@ impl Hub {
         let incoming = Incoming::from_batch(&batch, sensor, now, None);
         Ok(self.writer.store(vec![incoming])?[0])
     }
-    fn one<T: duckdb::types::FromSql>(&self, sql: &str) -> T {
+    pub(super) fn one<T: duckdb::types::FromSql>(&self, sql: &str) -> T {
         let reader = self.writer.readers().get().unwrap();
         reader.query_row(sql, [], |row| row.get(0)).unwrap()
     }
-    fn count(&self, table: &str) -> i64 {
+    pub(super) fn count(&self, table: &str) -> i64 {
         self.one(&format!("SELECT count(*) FROM {table}"))
     }
 }
@@ -239,7 +246,7 @@ fn devices_name_rows_by_their_address() {
             "{table}"
         );
     }
-    assert_eq!(hub.one::<String>("SELECT dedup_key FROM alerts"), format!("dga|{mac}|bad.example"));
+    assert_eq!(hub.one::<String>("SELECT dedup_key FROM alerts"), format!("|{mac}|bad.example"));
 }
 
 fn sighting(s: i64, mac: u8, address: &str, name: Option<&str>, source: DeviceSource) -> Event {

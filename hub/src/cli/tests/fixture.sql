@@ -81,4 +81,23 @@ INSERT INTO alerts
   (3, 'blocklist|192.168.77.10|ads.example.org', 'blocklist', 'ads.example.org', '192.168.77.10', NULL, '2026-11-22 14:21:00', '2026-11-23 14:21:00', 41, 0.3, 'low', 'ads.example.org stands on a list', 'acked', '2026-11-23 14:30:00', 'known, blocked', NULL),
   (4, 'blocklist|192.168.77.99|evil', 'blocklist', chr(27) || '[2Jevil', '192.168.77.99', NULL, '2026-11-23 14:23:00', '2026-11-23 14:23:00', 1, 0.9, 'critical', chr(27) || '[2Jevil' || chr(10) || 'second line', 'open', NULL, NULL, NULL),
   (5, 'dga|192.168.77.12|mmbvxkqj.example', 'dga', 'mmbvxkqj.example', '192.168.77.12', '00:00:5e:00:53:02', '2026-11-23 14:21:30', '2026-11-23 14:21:30', 1, 0.4, 'medium', 'asked for mmbvxkqj.example, which looks generated', 'folded', NULL, NULL, 1);
+INSERT INTO alert_parts
+  (alert, rule, subject, first_seen, last_seen, findings, score, worst, why) 
+  SELECT id, rule, subject, first_seen, last_seen, findings, score, last_seen, why FROM alerts;
+INSERT INTO alert_parts
+  (alert, rule, subject, first_seen, last_seen, findings, score, worst, why, followed_at, followed) VALUES
+  (2, 'long', '198.51.100.66:4444/tcp', '2026-11-23 14:25:00', '2026-11-23 14:25:00', 1, 0.3, '2026-11-23 14:25:00', 'was connected for 5 h', NULL, NULL),
+  (6, 'watched', 'ai.example', '2026-11-23 14:20:30', '2026-11-23 14:20:30', 1, 0.25, '2026-11-23 14:20:30', 'asked for api.ai.example, for the first time: ai.example is watched', NULL, NULL);
+INSERT INTO alerts
+  (id, dedup_key, topic, rule, subject, client, mac, first_seen, last_seen, findings, score, severity, why, reasons, status, seen_by, devices) VALUES
+  (6, '|00:00:5e:00:53:01|ai.example', 'ai.example', 'watched', 'ai.example', '192.168.77.10', '00:00:5e:00:53:01', '2026-11-23 14:20:30', '2026-11-23 14:20:30', 1, 0, 'info', 'asked for api.ai.example, for the first time: ai.example is watched; asked for, not connected', '["asked for, not connected within 5 minutes: a note"]', 'note', 1, 4);
+UPDATE alerts SET topic = '198.51.100.66', findings = 2, seen_by = 1, devices = 4,
+  reasons = '["direct-ip says 0.50", "long agrees (timing, 0.30): +0.04", "firewall halved: called a false positive elsewhere (feedback 2)"]'
+  WHERE id = 2;
+INSERT INTO feedback
+  (id, kind, made, until, domain, net, device, rule, subject, comment, alert, undone) VALUES
+  (1, 'allow', '2026-11-22 10:00:00', '2026-11-29 10:00:00', 'backup.example.net', NULL, '00:00:5e:00:53:01', NULL, NULL, 'our backup', NULL, NULL),
+  (2, 'fp', '2026-11-22 11:00:00', NULL, NULL, '198.51.100.66/32', '00:00:5e:00:53:01', 'firewall', NULL, chr(27) || '[2Jmine', 2, NULL),
+  (3, 'allow', '2026-11-20 10:00:00', '2026-11-21 10:00:00', NULL, NULL, NULL, 'dga', NULL, 'over', NULL, NULL),
+  (4, 'allow', '2026-11-20 10:00:00', NULL, 'example.org', NULL, NULL, NULL, NULL, NULL, NULL, '2026-11-20 11:00:00');
 CHECKPOINT;

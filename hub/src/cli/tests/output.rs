@@ -21,6 +21,13 @@ snapshots! {
     alert_acked: "alert 3 --around 30s";
     alert_folded: "alert 5 --around 1s";
     alert_json: "alert 2 --json --around 1m";
+    alert_note: "alert 6 --around 1s";
+    allow_list: "allow --list";
+    allow_list_all: "allow --list --all --csv";
+    incident_table: "incident";
+    incident_all_json: "incident --all --json rule:dga";
+    incident_one: "incident 1";
+    incident_one_json: "incident 1 --json";
     dns_table: "dns -sensor:attic";
     dns_json: "dns --json client:laptop";
     dns_csv: "dns --csv --since 13:00 --until 14:15";
@@ -59,6 +66,10 @@ fn how_commands_end() {
     check("alerts --exit-code rule:none", "Fine", "nothing found");
     check("alerts", "Fine", "");
     check("alert 99", "failed: there is no alert 99; see `agentmon alerts --all`", "");
+    check("incident 99", "failed: there is no incident 99; see `agentmon incident --all`", "");
+    check("allow --domain x.example --for ever", "failed: --for ever: want an age", "");
+    check("allow --domain x.example --until 2020-01-01", "failed: --until 2020-01-01 is past", "");
+    check("fp 1 --undo", "failed: alert 1 is not called a false positive", "");
     check("alert 1 --around soon", "failed: --around soon: want an age", "");
     check("dns --limit 2", "Fine", "only the first 2 rows; there are more");
     check("dns --limit 2 --json", "Fine", "only the first 2 rows");
