@@ -24,7 +24,7 @@ use crate::store::days::keep::{self, Desk};
 use crate::store::days::plan::Retention;
 use crate::store::writer::{Who, Writer};
 use crate::store::{FILE_NAME, StoreError, migrate, zeek};
-use crate::{alert, deliver, enroll, feeds, tls};
+use crate::{alert, deliver, enroll, feeds, llm, tls};
 
 /// Most addresses given to `enroll` that are kept for the certificate.
 const EXTRA_NAMES_MAX: usize = 20;
@@ -116,6 +116,39 @@ pub fn targets(all: Vec<deliver::Status>) -> Vec<Reply> {
     }));
     replies.push(done(count));
     replies
+}
+
+/// The columns of [`llm`].
+pub const LLM_COLUMNS: [&str; 7] =
+    ["tier", "state", "model", "requests", "tokens", "micro_usd", "waiting"];
+
+/// The tiers of language models, one row each.
+#[must_use]
+pub fn llm(tiers: Vec<llm::Status>) -> Vec<Reply> {
+    let names = LLM_COLUMNS.map(str::to_owned).into();
+    let types = vec!["VARCHAR".to_owned(); LLM_COLUMNS.len()];
+    let mut replies = vec![Reply::Columns { names, types }];
+    let count = tiers.len() as u64;
+    replies.extend(tiers.into_iter().map(|tier| {
+        let values = vec![
+            tier.tier.into(),
+            tier.state.into(),
+            tier.model.into(),
+            tier.requests.into(),
+            tier.tokens.into(),
+            tier.micro_usd.into(),
+            tier.waiting.into(),
+        ];
+        Reply::Row { values }
+    }));
+    replies.push(done(count));
+    replies
+}
+
+/// An answer of a model then and now.
+#[must_use]
+pub fn replayed(replayed: &llm::Replayed) -> Vec<Reply> {
+    row(&[("before", replayed.before.as_str().into()), ("now", replayed.now.as_str().into())])
 }
 
 /// The next content of a list is taken, however small.
@@ -244,6 +277,8 @@ pub fn change(
         | Request::Reload
         | Request::Feeds
         | Request::Targets
+        | Request::LlmStatus
+        | Request::LlmReplay { .. }
         | Request::TestTarget { .. }
         | Request::AcceptFeed { .. } => {
             bail!("not a change")

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::store::days::plan::Retention;
-use crate::{deliver, detect, feeds, store, tls};
+use crate::{deliver, detect, feeds, llm, store, tls};
 
 /// The port sensors send to.
 pub const PORT: u16 = 8787;
@@ -37,6 +37,8 @@ pub struct Config {
     pub syslog: syslog::Config,
     /// Who is told of alerts.
     pub deliver: deliver::Config,
+    /// Whom to ask for a second opinion.
+    pub llm: llm::Config,
     /// What is logged and how.
     pub log: logging::Config,
 }
@@ -153,6 +155,7 @@ impl Config {
         self.lists.validate()?;
         self.detect.validate().map_err(|(key, allowed)| (format!("detect.{key}"), allowed))?;
         self.deliver.validate()?;
+        self.llm.validate()?;
         if server.names.len() > 50 {
             return Err(("server.names".into(), "at most 50 names".into()));
         }

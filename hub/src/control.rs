@@ -119,6 +119,13 @@ pub enum Request {
         /// The rules where no hub runs; a running one goes by its own.
         rules: Option<crate::store::days::plan::Retention>,
     },
+    /// The tiers of language models: one row each.
+    LlmStatus,
+    /// Asks a model once more what it was asked before.
+    LlmReplay {
+        /// The call's number.
+        id: i64,
+    },
     /// The hub's own state as one row of JSON.
     Status,
     /// Reads the configuration again.

@@ -41,6 +41,9 @@ pub fn answer(
         Request::Targets | Request::TestTarget { .. } => {
             bail!("no hub runs on {}; nobody is told of alerts", data_dir.display())
         }
+        Request::LlmStatus | Request::LlmReplay { .. } => {
+            bail!("no hub runs on {}; no model is asked", data_dir.display())
+        }
         Request::Reload => {
             bail!("no hub runs on {}; there is nothing to reload", data_dir.display())
         }

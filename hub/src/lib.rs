@@ -25,8 +25,10 @@ pub mod feeds;
 pub mod import;
 pub mod ingest;
 pub mod listener;
+pub mod llm;
 mod receive;
 mod running;
+mod secret;
 pub mod serve;
 #[cfg(test)]
 mod serve_tests;
@@ -35,3 +37,6 @@ pub mod store;
 pub mod tls;
 pub mod up;
 pub mod vendors;
+mod web;
+#[cfg(test)]
+mod web_double;

@@ -20,7 +20,7 @@ use crate::store::days::keep;
 use crate::store::handle::Handle;
 use crate::store::query;
 use crate::store::writer::Writer;
-use crate::{answer, deliver, detect, feeds, tls};
+use crate::{answer, deliver, detect, feeds, llm, tls};
 
 /// What requests work with.
 pub(crate) struct Core {
@@ -32,6 +32,7 @@ pub(crate) struct Core {
     pub(crate) lists: Arc<feeds::Service>,
     pub(crate) detect: detect::service::Service,
     pub(crate) deliver: deliver::Service,
+    pub(crate) llm: llm::Service,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: Mono,
     pub(crate) listen: SocketAddr,
@@ -91,6 +92,7 @@ impl Core {
         self.lists.reconfigure(&new.lists);
         self.detect.reconfigure(&new.detect);
         self.deliver.reconfigure(&new.deliver)?;
+        self.llm.reconfigure(&new.llm);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = new;
         self.renew()
     }
@@ -185,6 +187,8 @@ impl Answers for Core {
             Request::Status => self.status()?,
             Request::Feeds => answer::feeds(&self.place.data_dir)?,
             Request::Targets => answer::targets(self.deliver.status()?),
+            Request::LlmStatus => answer::llm(self.llm.status()?),
+            Request::LlmReplay { id } => answer::replayed(&self.llm.replay(*id)?),
             Request::TestTarget { name } => {
                 self.deliver.test(name)?;
                 vec![Reply::Done { count: 1, truncated: false }]

@@ -27,7 +27,7 @@ use crate::running::{Core, advertised, names};
 use crate::store::StoreError;
 use crate::store::handle::Handle;
 use crate::store::writer::Writer;
-use crate::{answer, deliver, detect, feeds, listener, server, tls};
+use crate::{answer, deliver, detect, feeds, listener, llm, server, tls};
 
 /// Requests in work at the stop are given this long.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -121,6 +121,8 @@ impl Hub {
             Arc::clone(&clock),
         );
         let deliver = deliver.context("deliver")?;
+        let llm = llm::Service::start(config.llm.clone(), store.clone(), Arc::clone(&clock));
+        let llm = llm.context("llm")?;
         let shared = Arc::new(server::Shared::new(
             store.clone(),
             Arc::clone(&registry),
@@ -143,6 +145,7 @@ impl Hub {
             lists,
             detect,
             deliver,
+            llm,
             started: clock.mono(),
             clock,
             listen: address,
@@ -250,6 +253,7 @@ impl Hub {
         self.core.lists.stop();
         self.core.detect.stop();
         self.core.deliver.stop();
+        self.core.llm.stop();
         self.core.store.stop();
         let joined = self.writer.take().map(JoinHandle::join);
         self.core.detect.join();

@@ -16,6 +16,7 @@
 
 use std::net::IpAddr;
 
+use agentmon_core::finding::Severity;
 use agentmon_core::{Name, Timestamp};
 
 use super::feedback::{Effect, Feedback};
@@ -157,7 +158,32 @@ struct Weighed<'a> {
 }
 
 /// Judges an alert of the device `who` (its MAC or lone address). `parts` in any order.
+///
+/// Advice ([`rules::OPINION`]) comes last and only upwards: to the next severity at most.
 pub(crate) fn judge(parts: &[&Part], who: &str, facts: &Facts, feedback: &[Feedback]) -> Verdict {
+    let (advice, seen): (Vec<&Part>, Vec<&Part>) =
+        parts.iter().partition(|part| part.rule == rules::OPINION);
+    if seen.is_empty() {
+        return judge_seen(&advice, who, facts, feedback);
+    }
+    let mut verdict = judge_seen(&seen, who, facts, feedback);
+    let advised = advice.iter().map(|part| part.score).fold(0.0, f64::max);
+    let raised = advised.min(next_severity(verdict.score));
+    if verdict.silence.is_none() && raised > verdict.score {
+        verdict.reasons.push(format!("a language model takes it for worse: {raised:.2}"));
+        verdict.score = raised;
+    }
+    verdict
+}
+
+/// The lowest score of the severity above.
+fn next_severity(score: f64) -> f64 {
+    let now = Severity::from_score(score);
+    [0.2, 0.4, 0.6].into_iter().find(|s| Severity::from_score(*s) > now).unwrap_or(score)
+}
+
+/// Judges what detectors have seen.
+fn judge_seen(parts: &[&Part], who: &str, facts: &Facts, feedback: &[Feedback]) -> Verdict {
     let mut reasons = Vec::new();
     let mut all: Vec<Weighed<'_>> = parts.iter().map(|part| weigh(part, who, feedback)).collect();
     all.sort_by(|a, b| gravest(a, b));

@@ -226,6 +226,32 @@ proptest::proptest! {
         proptest::prop_assert_eq!(judged(&parts), whole);
     }
 
+    /// Advice never lowers, and raises to the next severity at most, never to critical.
+    #[test]
+    fn advice_goes_up_one_step_at_most(
+        score in 0u32..=100,
+        advised in 0u32..=100,
+        rule in 0usize..4,
+        devices in 0u64..30,
+    ) {
+        let rule = ["beacon", "blocklist", "dga", "watched"][rule];
+        let line = format!("{rule} a.example {}", f64::from(score) / 100.0);
+        let advice = format!("second-opinion a.example {}", f64::from(advised) / 100.0);
+        let before = verdict(&[&line], network(1, devices), &[]);
+        let after = verdict(&[&advice, &line], network(1, devices), &[]);
+        let step = |v: &Verdict| {
+            let severity = Severity::from_score(v.score);
+            Severity::ALL.iter().position(|s| *s == severity).unwrap()
+        };
+        proptest::prop_assert!(after.score >= before.score);
+        proptest::prop_assert!(step(&after) <= step(&before) + 1);
+        if after.score > before.score {
+            proptest::prop_assert!(Severity::from_score(after.score) < Severity::Critical);
+        }
+        proptest::prop_assert_eq!(&after.rule, &before.rule);
+        proptest::prop_assert_eq!(after.silence, before.silence);
+    }
+
     /// Findings of one part merge to the same part in any order.
     #[test]
     fn merging_commutes(

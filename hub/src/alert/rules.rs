@@ -7,6 +7,9 @@
 //!
 //! Invariants: sorted by name; every rule of tier 0 is here.
 
+/// The rule that is no detector's: what a language model raised. See [`super::judge`].
+pub(crate) const OPINION: &str = "second-opinion";
+
 /// The version of ATT&CK the ids are of.
 pub(crate) const ATTACK: &str = "MITRE ATT&CK Enterprise v18";
 
@@ -307,6 +310,13 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
         0.3,
         &[DNS],
         "a program that asks again and again for a name it does not get",
+    ),
+    rule(
+        OPINION,
+        Family::Interest,
+        0.0,
+        &[],
+        "a model guesses: the numbers it rests on are in its opinion (agentmon llm opinions)",
     ),
     rule(
         "sensor-silent",

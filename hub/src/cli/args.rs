@@ -226,6 +226,17 @@ Lists of one's own stand in place of those of the same class and provider. Datab
 countries and autonomous systems (*.mmdb) are used when they lie in DATA/destinations.
 See also: agentmon flows class:vpn")]
     Destinations(DestinationsArgs),
+    /// Language models that are asked for a second opinion: how they are, what they said
+    #[command(after_help = "\
+Examples:
+  agentmon llm                                both tiers: ready or why not, today's use
+  agentmon llm opinions --since 24h           what was said of which alert
+  agentmon llm calls --json | jq .outcome     every question, with its cost
+  agentmon llm call 12                        one of them, word by word
+  agentmon llm replay 12                      the same question once more, and what changed
+Models are set in hub.toml, section [llm]. They advise: no opinion makes an alert smaller.
+See also: agentmon alerts rule:second-opinion")]
+    Llm(super::llm::LlmArgs),
     /// Who is told of alerts, what waits for them, and why they do not take it
     #[command(after_help = "\
 Examples:

@@ -37,6 +37,7 @@ mod import;
 mod import_zeek;
 mod incident;
 mod list;
+mod llm;
 mod places;
 mod print;
 mod sensors;
@@ -153,6 +154,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Devices(args) => devices::run(&args, context),
         Command::Vendors(_) | Command::Destinations(_) => unreachable!("needs no store"),
         Command::Feeds(args) => feeds::run(&args, context),
+        Command::Llm(args) => llm::run(&args, context),
         Command::Targets(args) => targets::run(&args, context),
         Command::Sensors(args) => sensors::run(&args, context),
         Command::Enroll(args) => sensors::enroll(&args, context),

@@ -261,7 +261,7 @@ impl Target {
         if self.url.is_empty() {
             return Ok(());
         }
-        super::http::check_url(&self.url, self.has_secret()).map_err(|e| ("url", e))
+        crate::web::check_url(&self.url, self.has_secret()).map_err(|e| ("url", e))
     }
 
     fn check_chat(&self) -> Result<(), Wrong> {
@@ -299,7 +299,7 @@ impl Target {
 
     fn check_mail(&self) -> Result<(), Wrong> {
         self.check_server()?;
-        let local = host_port(&self.server).is_some_and(|(host, _)| is_here(host));
+        let local = host_port(&self.server).is_some_and(|(host, _)| crate::web::is_here(host));
         if self.tls == MailTls::None && !local {
             return wrong("tls", "want `starttls` or `tls` for a server that is not this machine");
         }
@@ -335,11 +335,6 @@ pub(super) fn host_port(text: &str) -> Option<(&str, u16)> {
         return None;
     }
     Some((bare.unwrap_or(host), port.parse().ok().filter(|p| *p > 0)?))
-}
-
-/// The machine itself, by name or loopback address.
-pub(super) fn is_here(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 impl Config {

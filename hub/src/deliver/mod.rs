@@ -18,7 +18,6 @@ mod notice;
 mod outbox;
 mod plan;
 mod quiet;
-mod secret;
 mod service;
 mod target;
 #[cfg(test)]

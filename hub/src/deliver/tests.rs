@@ -2,10 +2,9 @@
 //! that fail as receivers do.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentmon_core::event::Body;
@@ -21,45 +20,25 @@ use super::config::{Kind, Target};
 use crate::config::{Config, Place};
 use crate::control::{Reply, Request};
 use crate::serve::Hub;
+use crate::web_double::{Double, Got};
 
 /// Looks, 50 ms apart, before a test gives up.
 const LOOKS: usize = 2_400;
 
-/// What a receiver got.
-#[derive(Clone, Debug)]
-struct Got {
-    path: String,
-    headers: BTreeMap<String, String>,
-    body: Value,
-}
-
-/// A receiver: answers the n-th request (from 0) with the status its script says of it.
-struct Receiver {
-    address: SocketAddr,
-    got: Arc<Mutex<Vec<Got>>>,
-}
+/// A receiver that answers the n-th message (from 0) with a status.
+struct Receiver(Double);
 
 impl Receiver {
     fn new(script: impl Fn(usize, &Value) -> u16 + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let got = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&got);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // A connection that breaks off is the sender's matter.
-                let _broken = answer(stream, &kept, &script);
-            }
-        });
-        Self { address, got }
+        Self(Double::new(move |n, body| (script(n, body), "no".to_owned())))
     }
 
     fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        format!("http://{}/hook", self.0.address)
     }
 
     fn got(&self) -> Vec<Got> {
-        self.got.lock().unwrap().clone()
+        self.0.got()
     }
 
     /// The alerts it got, with how often.
@@ -72,36 +51,6 @@ impl Receiver {
         }
         alerts
     }
-}
-
-fn answer(
-    stream: TcpStream,
-    kept: &Mutex<Vec<Got>>,
-    script: &dyn Fn(usize, &Value) -> u16,
-) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut headers = BTreeMap::new();
-    loop {
-        line.clear();
-        reader.read_line(&mut line)?;
-        let Some((key, value)) = line.trim_end().split_once(": ") else { break };
-        headers.insert(key.to_ascii_lowercase(), value.to_owned());
-    }
-    let length = headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let status = {
-        let mut kept = kept.lock().unwrap();
-        let status = script(kept.len(), &body);
-        kept.push(Got { path, headers, body });
-        status
-    };
-    let text = format!("HTTP/1.1 {status} x\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno");
-    reader.into_inner().write_all(text.as_bytes())
 }
 
 fn webhook(name: &str, url: String) -> Target {
@@ -280,7 +229,7 @@ fn ntfy_and_a_test_message() {
     let target = Target {
         name: "phone".into(),
         kind: Kind::Ntfy,
-        url: format!("http://{}", receiver.address),
+        url: format!("http://{}", receiver.0.address),
         topic: "home".into(),
         secret_file: token,
         min_severity: Severity::High,

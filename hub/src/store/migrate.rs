@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0008_outbox.sql"),
     include_str!("migrations/0009_days.sql"),
     include_str!("migrations/0010_fusion.sql"),
+    include_str!("migrations/0011_llm.sql"),
 ];
 
 /// Newest version this program knows.

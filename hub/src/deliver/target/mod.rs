@@ -21,10 +21,11 @@ use std::path::{Path, PathBuf};
 use ureq::http::Method;
 
 use super::config::{Kind, Target};
-use super::http::{self, Sending};
+use super::http;
 use super::notice::Notice;
-use super::secret::{self, Secret};
 use super::{Outcome, config};
+use crate::secret::{self, Secret};
+use crate::web::{self, Sending};
 
 /// Sends it.
 pub(super) fn send(target: &Target, ca_file: &Path, notices: &[Notice]) -> Outcome {
@@ -57,7 +58,7 @@ impl To<'_> {
     fn url(&self, token: bool) -> anyhow::Result<String> {
         let kept = secret::read(&self.target.url_file, &self.target.url_env)?;
         let url = kept.map_or_else(|| self.target.url.clone(), |url| url.expose().to_owned());
-        http::check_url(&url, token).map_err(|wanted| anyhow::anyhow!("its address: {wanted}"))?;
+        web::check_url(&url, token).map_err(|wanted| anyhow::anyhow!("its address: {wanted}"))?;
         Ok(url)
     }
 
@@ -75,7 +76,7 @@ impl To<'_> {
         body: String,
     ) -> anyhow::Result<Outcome> {
         let https = url.starts_with("https:");
-        let agent = http::agent(self.ca_file(), https, self.target.timeout())?;
+        let agent = web::agent(self.ca_file(), https, self.target.timeout())?;
         let mut all = vec![("content-type", "application/json".to_owned())];
         all.extend(headers);
         Ok(http::send(&agent, Sending { method, url, headers: all, body }))

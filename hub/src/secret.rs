@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 const BYTES_MAX: u64 = 4_096;
 
 /// A value that prints as nothing.
-pub(super) struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,7 +22,7 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     /// The value itself.
-    pub(super) fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -31,7 +31,7 @@ impl Secret {
 ///
 /// # Errors
 /// Which file or variable, and what is wrong with it; never what it holds.
-pub(super) fn read(file: &Path, env: &str) -> anyhow::Result<Option<Secret>> {
+pub(crate) fn read(file: &Path, env: &str) -> anyhow::Result<Option<Secret>> {
     let text = if !file.as_os_str().is_empty() {
         let size = std::fs::metadata(file).with_context(|| file.display().to_string())?.len();
         if size > BYTES_MAX {
