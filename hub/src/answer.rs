@@ -273,6 +273,7 @@ pub fn change(
             cleanup(writer, &dir, &rules, now, *dry_run)
         }
         Request::Query { .. }
+        | Request::Beacons { .. }
         | Request::Status
         | Request::Reload
         | Request::Feeds

@@ -98,6 +98,13 @@ pub enum Request {
         /// The rows.
         chunk: Chunk,
     },
+    /// Beacons by our own profile: one row each, highest rank first.
+    Beacons {
+        /// The end of the spans looked at; the newest event where there is none.
+        until_us: Option<i64>,
+        /// Least score of a rhythm.
+        score: f64,
+    },
     /// The lists for routers: one row each.
     Feeds,
     /// The next content of a list is taken, however small.

@@ -10,6 +10,7 @@ use anyhow::bail;
 
 use crate::answer;
 use crate::control::{Reply, Request};
+use crate::detect::beacon::answer as beacons;
 use crate::store::writer::Writer;
 use crate::store::{self, Limits, query};
 
@@ -35,6 +36,10 @@ pub fn answer(
             let mut facts = vec![("running", false.into())];
             facts.extend(answer::store_status(&connection, data_dir)?);
             answer::row(&facts)
+        }
+        Request::Beacons { until_us, score } => {
+            let connection = store::open_read(data_dir, &limits)?;
+            beacons::answer(&connection, data_dir, *until_us, *score)?
         }
         Request::Feeds => answer::feeds(data_dir)?,
         Request::AcceptFeed { name } => answer::accept_feed(data_dir, name)?,

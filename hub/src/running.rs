@@ -15,6 +15,7 @@ use anyhow::bail;
 use crate::config::{Config, Place};
 use crate::control::{Reply, Request};
 use crate::control_server::Answers;
+use crate::detect::beacon::answer as beacons;
 use crate::enroll::Registry;
 use crate::store::days::keep;
 use crate::store::handle::Handle;
@@ -185,6 +186,10 @@ impl Answers for Core {
                 return query::run(&reader, query, on);
             }
             Request::Status => self.status()?,
+            Request::Beacons { until_us, score } => {
+                let reader = self.store.readers().get()?;
+                beacons::answer(&reader, &self.place.data_dir, *until_us, *score)?
+            }
             Request::Feeds => answer::feeds(&self.place.data_dir)?,
             Request::Targets => answer::targets(self.deliver.status()?),
             Request::LlmStatus => answer::llm(self.llm.status()?),

@@ -182,11 +182,14 @@ See also: agentmon fp ID, agentmon alerts status:allowed")]
     /// What calls home again and again: each source and destination, scored
     #[command(after_help = "\
 Examples:
+  agentmon beacons                            what beats within the last day, or two weeks
+  agentmon beacons --until 2026-11-20 --json
   agentmon beacons --profile rita             imported Zeek logs, scored as RITA 5 does
   agentmon beacons --profile rita --internal 198.51.100.0/24 --json
   agentmon beacons --profile rita --defaults shipped --since 7d
-The newest day of what is there is scored. Import logs first: agentmon import zeek PATH
-See also: agentmon import zeek PATH, agentmon flows")]
+SCORE is how regular it is, RANK how little explains it; findings begin at a rank of 0.6.
+Import logs: agentmon import zeek PATH
+See also: agentmon flows, agentmon alerts rule:beacon, agentmon eval beacon")]
     Beacons(BeaconsArgs),
     /// What happened, in sentences, in time order; gaps in knowledge included
     #[command(after_help = help!(
@@ -660,8 +663,11 @@ pub(crate) enum ImportKind {
 }
 
 /// How beacons are scored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BeaconProfile {
+    /// Our own: connections and questions, periods from 30 s to a day
+    #[default]
+    Agentmon,
     /// As RITA 5 does, over imported Zeek logs
     Rita,
 }
@@ -681,9 +687,13 @@ pub(crate) struct BeaconsArgs {
     #[command(flatten)]
     pub(crate) format: FormatArgs,
     /// How beacons are scored
-    #[arg(long, value_enum, value_name = "PROFILE")]
+    #[arg(long, value_enum, default_value_t, value_name = "PROFILE")]
     pub(crate) profile: BeaconProfile,
-    /// A network of your own; more than once for several [default: RFC 1918, fd00::/8]
+    /// Least score of what is shown; profile agentmon alone
+    #[arg(long, value_name = "SCORE", default_value_t = 0.5)]
+    pub(crate) min_score: f64,
+    /// A network of your own; more than once for several [default: RFC 1918, fd00::/8]; profile
+    /// rita alone, as all that follow but --until and --limit
     #[arg(long, value_name = "CIDR")]
     pub(crate) internal: Vec<IpNet>,
     /// Keep connections that come from outside
@@ -726,6 +736,15 @@ Tab-separated questions with a header line, plain or gzip: columns t_s (seconds)
 name must be there; client, tunnel (0 or 1), rcode, answers (addresses, with commas) and ttl
 may be. Each tool is played as recorded and at a hundredth of its speed.")]
     Tunnel(EvalTunnelArgs),
+    /// Beacons of known truth, planted into ordinary traffic: how many are heard, and what else
+    /// is taken for one
+    #[command(after_help = "\
+Examples:
+  agentmon eval beacon --json                           into a made-up day of 80 devices
+  agentmon eval beacon --background DIR                 into the last day of a stopped hub's store
+  agentmon eval beacon --periods 60,3600 --jitters 0.2 --losses 0,0.3 --trials 200
+One row for each period, jitter and loss (in JSON one object with all of them).")]
+    Beacon(super::eval_beacon::EvalBeaconArgs),
 }
 
 #[derive(Args, Debug)]

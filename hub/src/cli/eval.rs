@@ -25,6 +25,7 @@ pub(crate) fn run(
     match &args.kind {
         EvalKind::Dga(args) => dga(args, out, look),
         EvalKind::Tunnel(args) => super::eval_tunnel::run(args, out),
+        EvalKind::Beacon(args) => super::eval_beacon::run(args, out, look),
     }
 }
 

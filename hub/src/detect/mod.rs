@@ -79,6 +79,8 @@ pub struct Config {
     pub run_seconds_max: u64,
     /// Names never asked for before.
     pub new_domain: new_domain::Config,
+    /// What calls home again and again.
+    pub beacon: beacon::detector::Config,
 }
 
 impl Default for Config {
@@ -88,6 +90,7 @@ impl Default for Config {
             round_seconds: 60,
             run_seconds_max: 120,
             new_domain: new_domain::Config::default(),
+            beacon: beacon::detector::Config::default(),
         }
     }
 }
@@ -113,6 +116,9 @@ pub(crate) fn registry(config: &Config) -> Vec<Box<dyn Windowed>> {
     fn on<D: Windowed + 'static>(enabled: bool, detector: D) -> Option<Box<dyn Windowed>> {
         enabled.then(|| Box::new(detector) as Box<dyn Windowed>)
     }
-    let all = [on(config.new_domain.enabled, new_domain::NewDomain::new(&config.new_domain))];
+    let all = [
+        on(config.new_domain.enabled, new_domain::NewDomain::new(&config.new_domain)),
+        on(config.beacon.enabled, beacon::detector::Detector),
+    ];
     all.into_iter().flatten().collect()
 }

@@ -1,9 +1,10 @@
 //! What a detector is worth on labelled data: `agentmon eval`.
 //!
 //! In: files of the user, of what should be found and what should not. Out: figures. The
-//! thing measured is the detector's own code as the router runs it, nothing rebuilt for
-//! the measurement. Runs in the command line's process; needs no store.
+//! thing measured is the detector's own code as router or hub run it, nothing rebuilt for the
+//! measurement. Runs in the command line's process; needs no store.
 
+pub mod beacon;
 pub mod dga;
 pub mod names;
 pub mod roc;
