@@ -13,7 +13,7 @@ const RULES: &str =
     "list_append((SELECT list(p.rule) FROM alert_parts p WHERE p.alert = alerts.id), rule)";
 
 /// What filter words mean for alerts.
-const TERMS: &Terms = &[
+pub(crate) const TERMS: &Terms = &[
     (Key::Severity, Term::Severity("severity")),
     (Key::Rule, Term::AnyText(RULES)),
     (Key::Client, Term::Address(&["client"])),
@@ -22,6 +22,7 @@ const TERMS: &Terms = &[
     (Key::Domain, Term::Domain(&["subject"])),
     (Key::Name, Term::Text("subject")),
     (Key::Status, Term::Text("status")),
+    (Key::Ip, Term::AddressOrPlace("client", "subject")),
     (Key::Proc, Term::Nothing),
 ];
 

@@ -193,12 +193,23 @@ See also: agentmon flows, agentmon alerts rule:beacon, agentmon eval beacon")]
     Beacons(BeaconsArgs),
     /// What happened, in sentences, in time order; gaps in knowledge included
     #[command(after_help = help!(
-        "agentmon timeline client:laptop --since 1h
+        "agentmon timeline --device laptop --since 1h
+  agentmon timeline --process claude-code --at 14:32
+  agentmon timeline --domain example.com --since 30d
+  agentmon timeline --ip 203.0.113.9 --at 2026-11-23T14:32:00Z --around 10m
   agentmon timeline --since 14:25 --until 14:35
   agentmon timeline kind:finding,gap --since 7d",
         "agentmon alert ID, agentmon dns, agentmon flows"
     ))]
-    Timeline(ListArgs),
+    Timeline(super::timeline::TimelineArgs),
+    /// One device on one page: who it is, what it talks to, when it is awake, its alerts
+    #[command(after_help = "\
+Examples:
+  agentmon device laptop
+  agentmon device 192.168.1.9 --since 30d
+  agentmon device 00:00:5e:00:53:01 --json | jq .talks_to
+See also: agentmon devices, agentmon incident --all device:NAME, agentmon timeline --device NAME")]
+    Device(super::device::DeviceArgs),
     /// Devices: names, makers, addresses, when seen
     #[command(after_help = help!(
         "agentmon devices
@@ -282,7 +293,8 @@ Examples:
   agentmon sql --csv \"FROM flows WHERE bytes_out > 100000000\"
   agentmon sql \"SHOW TABLES\"
 Tables: dns, flows, firewall, devices, device_names, device_addresses, findings, alerts,
-alert_parts, feedback, incidents, incident_findings, gaps, sensors, zeek_conn, zeek_name.
+alert_parts, feedback, incidents, incident_findings, story (a connection with its question,
+program and device), gaps, sensors, zeek_conn, zeek_name.
 Times are UTC. Files, settings and extensions are out of reach of these statements.
 See also: agentmon stats, agentmon timeline")]
     Sql(SqlArgs),

@@ -27,6 +27,16 @@ pub(crate) enum Term {
     Domain(&'static [&'static str]),
     /// A text column, compared without case; `*` stands for any text.
     Text(&'static str),
+    /// An address column, and a list column of answers that may hold the address.
+    AddressOrAnswer(&'static str, &'static str),
+    /// An address column, and a text column that may be a place at the address.
+    AddressOrPlace(&'static str, &'static str),
+    /// A program's name and its process number.
+    Program(&'static str, &'static str),
+    /// A connection's five columns, as an agent on its host told them with its program.
+    Owner,
+    /// A host's name: a device by its own name, MAC or address.
+    Host(&'static str),
     /// A column that is a list of texts: any of them.
     AnyText(&'static str),
     /// Port numbers, ranges `1000-2000`, comparisons `>1024`.
@@ -140,6 +150,24 @@ fn one(term: Term, value: &str, out: &mut Condition) -> Result<(), String> {
         Term::Device(mac, addresses, time) => device(mac, addresses, time, value, out),
         Term::Domain(columns) => each(columns, out, |c, out| domain(c, value, out)),
         Term::Text(column) => text(column, value, out),
+        Term::AddressOrAnswer(column, answers) => {
+            address(column, value, out);
+            if let Ok(ip) = value.parse::<std::net::IpAddr>() {
+                let sql = format!(" OR list_contains({answers}, ?)");
+                out.add(&sql, ip.to_canonical().to_string());
+            }
+        }
+        Term::AddressOrPlace(column, place) => address_or_place(column, place, value, out),
+        Term::Program(name, pid) => program(name, pid, value, out),
+        Term::Owner => {
+            out.sql.push_str(
+                "(proto, src, sport, dst, dport) IN (SELECT (c.proto, c.src, c.sport, c.dst, \
+                 c.dport) FROM process_conns c WHERE ",
+            );
+            program("c.name", "c.pid", value, out);
+            out.sql.push(')');
+        }
+        Term::Host(column) => host(column, value, out),
         Term::AnyText(column) => out.add(
             &format!("len(list_filter({column}, lambda item: lower(item) GLOB ?)) > 0"),
             glob(value),
@@ -275,6 +303,35 @@ fn domain(column: &str, value: &str, out: &mut Condition) {
     let name = name.map_or_else(|_| value.to_ascii_lowercase(), |n| n.as_str().to_owned());
     out.add(&format!("{column} = ?"), name.clone());
     out.add(&format!(" OR ends_with({column}, ?)"), format!(".{name}"));
+}
+
+/// An address, or a place at it: `192.0.2.1:443/tcp`.
+fn address_or_place(column: &str, place: &str, value: &str, out: &mut Condition) {
+    address(column, value, out);
+    if let Ok(ip) = value.parse::<std::net::IpAddr>() {
+        let ip = ip.to_canonical();
+        let bare = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+        out.add(&format!(" OR {place} = ?"), ip.to_string());
+        out.add(&format!(" OR starts_with({place}, ?)"), format!("{bare}:"));
+    }
+}
+
+/// By its name, or its process number.
+fn program(name: &str, pid: &str, value: &str, out: &mut Condition) {
+    match value.parse::<u32>() {
+        Ok(number) => out.add(&format!("{pid} = CAST(? AS BIGINT)"), number),
+        Err(_) => text(name, value, out),
+    }
+}
+
+/// By its name, or as the device that has it.
+fn host(column: &str, value: &str, out: &mut Condition) {
+    text(column, value, out);
+    let of = |which: &str| {
+        format!(" OR lower({column}) IN (SELECT lower(hostname) FROM devices d WHERE {which})")
+    };
+    out.add(&of("d.mac = ?"), value.to_lowercase());
+    out.add(&of("d.mac IN (SELECT n.mac FROM address_names n WHERE n.ip = ?)"), value.to_owned());
 }
 
 fn text(column: &str, value: &str, out: &mut Condition) {

@@ -17,6 +17,7 @@ pub(crate) const TERMS: &Terms = &[
     (Key::Type, Term::RecordType("qtype")),
     (Key::Status, Term::Text("status")),
     (Key::Sensor, Term::Sensor("sensor")),
+    (Key::Ip, Term::AddressOrAnswer("client", "answers")),
     (Key::Proc, Term::Nothing),
 ];
 

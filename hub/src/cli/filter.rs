@@ -29,10 +29,11 @@ pub(crate) enum Key {
     Type,
     Kind,
     Class,
+    Ip,
 }
 
 impl Key {
-    const ALL: [(Self, &'static str); 16] = [
+    const ALL: [(Self, &'static str); 17] = [
         (Self::Src, "src"),
         (Self::Dst, "dst"),
         (Self::Client, "client"),
@@ -49,6 +50,7 @@ impl Key {
         (Self::Type, "type"),
         (Self::Kind, "kind"),
         (Self::Class, "class"),
+        (Self::Ip, "ip"),
     ];
 
     /// The word as typed.

@@ -14,6 +14,7 @@ pub(crate) const TERMS: &Terms = &[
     (Key::Domain, Term::Domain(&["subject"])),
     (Key::Name, Term::Text("subject")),
     (Key::Sensor, Term::Sensor("sensor")),
+    (Key::Ip, Term::AddressOrPlace("client", "subject")),
     (Key::Proc, Term::Nothing),
 ];
 

@@ -19,6 +19,7 @@ pub(crate) const TERMS: &Terms = &[
     (Key::Rule, Term::Text("trim(prefix)")),
     (Key::Status, Term::Text("verdict")),
     (Key::Sensor, Term::Sensor("sensor")),
+    (Key::Ip, Term::Address(&["src", "dst"])),
     (Key::Proc, Term::Nothing),
 ];
 

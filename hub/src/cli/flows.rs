@@ -22,7 +22,8 @@ pub(crate) const TERMS: &Terms = &[
     (Key::Status, Term::Text("CASE WHEN open THEN 'open' ELSE 'closed' END")),
     (Key::Sensor, Term::Sensor("sensor")),
     (Key::Class, Term::Class),
-    (Key::Proc, Term::Nothing),
+    (Key::Ip, Term::Address(&["src", "dst"])),
+    (Key::Proc, Term::Owner),
 ];
 
 const COLUMNS: &[Column] = &[

@@ -31,7 +31,7 @@ pub(crate) struct IncidentArgs {
 }
 
 /// What filter words mean for incidents.
-const TERMS: &Terms = &[
+pub(crate) const TERMS: &Terms = &[
     (Key::Severity, Term::Severity("severity")),
     (Key::Rule, Term::AnyText("rules")),
     (Key::Client, Term::Address(&["client"])),

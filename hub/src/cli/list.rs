@@ -57,10 +57,7 @@ impl Wanted {
             anyhow::bail!("--since {since} lies after --until {until}: nothing can be found");
         }
         if this.words.iter().any(|w| w.key == Key::Proc) {
-            context.say(
-                "note: proc: matches nothing yet: no sensor here tells processes apart \
-                 (that is the host agent's part)",
-            );
+            note_without_agents(context)?;
         }
         Ok(this)
     }
@@ -87,6 +84,19 @@ impl Wanted {
     pub(crate) const fn fetch(&self) -> u64 {
         self.limit.saturating_add(1)
     }
+}
+
+/// Programs are known of hosts with an agent.
+pub(crate) fn note_without_agents(context: &mut Context<'_>) -> anyhow::Result<()> {
+    let mut any = false;
+    query(context.hub, "SELECT 1 FROM process_conns LIMIT 1", vec![], &mut |_| {
+        any = true;
+        Ok(())
+    })?;
+    if !any {
+        context.say("note: proc: matches nothing yet: no agent on a host has told of programs");
+    }
+    Ok(())
 }
 
 /// The limit asked for, or the format's own.

@@ -22,6 +22,7 @@ mod condition;
 mod context;
 mod data_dir;
 mod destinations;
+mod device;
 mod devices;
 mod directory;
 mod dns;
@@ -153,6 +154,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Firewall(args) => firewall::run(&args, context),
         Command::Beacons(args) => beacons::run(&args, context),
         Command::Timeline(args) => timeline::run(&args, context),
+        Command::Device(args) => device::run(&args, context),
         Command::Devices(args) => devices::run(&args, context),
         Command::Vendors(_) | Command::Destinations(_) => unreachable!("needs no store"),
         Command::Feeds(args) => feeds::run(&args, context),

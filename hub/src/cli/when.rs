@@ -99,6 +99,11 @@ pub(crate) fn short(time: Timestamp, now: Timestamp, zone: &TimeZone) -> String 
     t.strftime(pattern).to_string()
 }
 
+/// The time of day alone, in a sentence that has its date elsewhere.
+pub(crate) fn clock(time: Timestamp, zone: &TimeZone) -> String {
+    zoned(time, zone).strftime("%H:%M:%S").to_string()
+}
+
 /// Shown in a detail view: date, time and zone.
 pub(crate) fn long(time: Timestamp, zone: &TimeZone) -> String {
     zoned(time, zone).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()

@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0009_days.sql"),
     include_str!("migrations/0010_fusion.sql"),
     include_str!("migrations/0011_llm.sql"),
+    include_str!("migrations/0012_story.sql"),
 ];
 
 /// Newest version this program knows.

@@ -32,6 +32,8 @@ pub mod readers;
 pub(crate) mod rows;
 pub mod sandbox;
 pub mod staging;
+#[cfg(test)]
+mod story_tests;
 pub mod writer;
 #[cfg(test)]
 mod writer_tests;

@@ -109,14 +109,14 @@ fn send(client: &HubClient, bodies: &[Vec<u8>]) -> anyhow::Result<()> {
 }
 
 /// The running program and its data.
-struct Hub {
+pub(crate) struct Hub {
     child: Child,
     program: PathBuf,
     data: PathBuf,
 }
 
 impl Hub {
-    fn start(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(folder: &Path) -> anyhow::Result<Self> {
         let (program, data) = (program("agentmon")?, folder.join("data"));
         let (config, log) = (folder.join("hub.toml"), folder.join("hub.log"));
         // A port that was free a moment ago.
@@ -148,14 +148,14 @@ impl Hub {
         self.child.id()
     }
 
-    fn ask(&self, args: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn ask(&self, args: &[&str]) -> anyhow::Result<String> {
         let out = Command::new(&self.program).arg("--data").arg(&self.data).args(args).output()?;
         let said = String::from_utf8_lossy(&out.stderr);
         ensure!(out.status.success(), "agentmon {args:?}: {}: {said}", out.status);
         Ok(String::from_utf8(out.stdout)?)
     }
 
-    fn enroll(&self, name: &str) -> anyhow::Result<Join> {
+    pub(crate) fn enroll(&self, name: &str) -> anyhow::Result<Join> {
         let line = self.ask(&["enroll", name, "--address", "127.0.0.1"])?;
         Ok(Join::decode(line.trim())?)
     }

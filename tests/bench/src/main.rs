@@ -23,6 +23,7 @@ mod ring;
 mod router;
 mod synthetic;
 mod tier0;
+mod timeline;
 mod world;
 
 use std::io::Write as _;
@@ -95,6 +96,14 @@ const BENCHMARKS: &[Benchmark] = &[
         isolated: false,
         limit: Duration::from_secs(240),
         run: hub::run,
+    },
+    Benchmark {
+        name: "timeline",
+        about: "the timeline of one device out of thirty days",
+        programs: &["agentmon"],
+        isolated: false,
+        limit: Duration::from_secs(600),
+        run: timeline::run,
     },
 ];
 

@@ -100,4 +100,13 @@ INSERT INTO feedback
   (2, 'fp', '2026-11-22 11:00:00', NULL, NULL, '198.51.100.66/32', '00:00:5e:00:53:01', 'firewall', NULL, chr(27) || '[2Jmine', 2, NULL),
   (3, 'allow', '2026-11-20 10:00:00', '2026-11-21 10:00:00', NULL, NULL, NULL, 'dga', NULL, 'over', NULL, NULL),
   (4, 'allow', '2026-11-20 10:00:00', NULL, 'example.org', NULL, NULL, NULL, NULL, NULL, NULL, '2026-11-20 11:00:00');
+INSERT INTO processes
+  (time, sensor, phase, process, parent, host, os, pid, name, exe, deleted, argv, user_name, ancestors) VALUES
+  ('2026-11-23 14:19:58', 1, 'start', 77, 70, 'laptop', 'linux', 412, 'claude-code', '/usr/bin/claude', false, ['claude', '--print', 'hello'], 'ada', '[{"name":"zsh","pid":300}]'),
+  ('2026-11-23 14:25:50', 1, 'start', 78, 77, 'laptop', 'linux', 413, 'curl', '/usr/bin/curl', false, ['curl', 'https://x.example'], 'ada', '[{"name":"claude-code","pid":412}]');
+INSERT INTO process_conns
+  (time, sensor, id, open, process, pid, name, direction, proto, src, sport, dst, dport, start, duration_ms, bytes_out, bytes_in, how) VALUES
+  ('2026-11-23 14:20:02', 1, 501, true, 77, 412, 'claude-code', 'out', 6, '192.168.77.10', 43164, '203.0.113.5', 443, '2026-11-23 14:20:02', NULL, NULL, NULL, 'exec'),
+  ('2026-11-23 14:20:14', 1, 501, false, 77, 412, 'claude-code', 'out', 6, '192.168.77.10', 43164, '203.0.113.5', 443, '2026-11-23 14:20:02', 12000, 1476, 50424, 'exec'),
+  ('2026-11-23 14:26:03', 1, 502, false, 78, 413, 'curl', 'out', 6, '192.168.77.10', 50100, '203.0.113.99', 443, '2026-11-23 14:26:00', 3000, 900, 4000, 'exec');
 CHECKPOINT;

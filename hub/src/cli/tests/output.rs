@@ -37,6 +37,15 @@ snapshots! {
     flows_csv: "flows --csv port:<1024 --sort duration";
     firewall_table: "firewall";
     firewall_json: "firewall --json port:23";
+    device_page: "device laptop";
+    device_json: "device 192.168.77.12 --json";
+    device_csv: "device 00:00:5e:00:53:04 --csv";
+    timeline_process: "timeline --process claude-code";
+    timeline_pid: "timeline --process 413 --json";
+    timeline_domain: "timeline --domain example.com";
+    timeline_ip: "timeline --ip 198.51.100.66 --at 14:25 --around 2m";
+    timeline_at: "timeline --device laptop --at 14:20:01 --around 1m";
+    flows_of_a_program: "flows proc:claude*";
     timeline_table: "timeline -sensor:attic";
     timeline_device: "timeline device:camera --since 14:24";
     timeline_json: "timeline --json kind:gap,finding --limit 3";
@@ -78,7 +87,11 @@ fn how_commands_end() {
     check("dns --since 1h --until 2h", "failed: --since", "");
     check("dns port:53", "failed: `port:` means nothing here; this command knows client:", "");
     check("dns example.com", "for a name write domain:example.com", "");
-    check("dns proc:curl", "Fine", "proc: matches nothing yet");
+    check("dns proc:curl", "Fine", "nothing found");
+    check("timeline --at noon", "failed: --at: `noon` is no point in time", "");
+    check("timeline --at 14:00 --around far", "failed: --around far: want an age", "");
+    check("device nobody", "failed: no device `nobody` was seen", "");
+    check("device 192.168.77.99", "Fine", "");
     check("timeline kind:dns,fog", "failed: kind: `fog` is none of dns, flow", "");
     check("sensors show nobody", "failed: there is no sensor `nobody`", "");
     check("sql DROP_TABLE_dns", "failed: refused", "");
