@@ -54,7 +54,7 @@ mod targets;
 mod tests;
 mod text;
 mod timeline;
-mod units;
+pub(crate) mod units;
 mod vendors;
 mod when;
 

@@ -6,9 +6,9 @@
 //! detectors and filter words alike. At the hub only.
 //!
 //! Table, as text: sections `@<TAB>CLASS<TAB>PROVIDER<TAB>ABOUT`, where ABOUT is source,
-//! licence and date, each followed by its networks, one a line. Where networks overlap, the
-//! telling class counts (Tor before VPN before a named company before `hosting`), then the
-//! smaller network.
+//! licence and date, each followed by its networks, one a line. Where networks overlap, a
+//! person's own counts, then the telling class (Tor before VPN before a named company before
+//! `hosting`), then the smaller network.
 //!
 //! The built-in table, `networks.tsv.zst`, was made by `agentmon destinations --update` of
 //! these lists, as of the date in its sections:

@@ -29,7 +29,7 @@ pub(super) struct Ranges {
 }
 
 /// What counts where networks overlap: the greatest.
-type Rank = (super::Class, bool, Reverse<u128>, u16);
+type Rank = (bool, super::Class, bool, Reverse<u128>, u16);
 
 impl Ranges {
     pub(super) fn new(networks: Vec<Network>, sections: &[Section]) -> Self {
@@ -37,7 +37,13 @@ impl Ranges {
         for network in networks {
             let Some(section) = sections.get(usize::from(network.section)) else { continue };
             let rank = |size: u128| -> Rank {
-                (section.class, !section.provider.is_empty(), Reverse(size), network.section)
+                (
+                    section.own,
+                    section.class,
+                    !section.provider.is_empty(),
+                    Reverse(size),
+                    network.section,
+                )
             };
             match (network.first, network.last) {
                 (IpAddr::V4(first), IpAddr::V4(last)) if first <= last => {
@@ -104,7 +110,7 @@ fn flatten(networks: Vec<(u128, u128, Rank)>) -> Vec<(u128, u16)> {
         if edges.peek().is_some_and(|(next, _, _)| *next == at) {
             continue;
         }
-        let section = open.last().map_or(NONE, |((_, _, _, section), _)| *section);
+        let section = open.last().map_or(NONE, |((.., section), _)| *section);
         if stretches.last().map_or(NONE, |(_, last)| *last) != section {
             stretches.push((at, section));
         }

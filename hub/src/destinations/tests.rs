@@ -108,6 +108,9 @@ fn a_section_of_ones_own_stands_in_place_of_the_same_one() {
     check(&table, "192.0.2.9", Class::Cloud, Some("big"));
     check(&table, "80.2.2.128", Class::Hosting, None);
     check(&table, "80.2.2.192", Class::Cloud, Some("small"));
+    // What a person says counts more, however little it says.
+    let own = "@\tresidential\t\tmine; mine; 2026\n80.2.2.0/24\n";
+    check(&Destinations::parse(&shipped, own), "80.2.2.255", Class::Residential, None);
     // A shipped list knows nothing of networks that are nobody's.
     check(&table, "203.0.113.1", Class::Reserved, None);
     check(&table, "80.1.1.1", Class::Tor, None);

@@ -15,6 +15,7 @@
 
 pub mod beacon;
 mod board;
+pub(crate) mod leaks;
 mod new_domain;
 mod plan;
 pub(crate) mod round;
@@ -81,6 +82,8 @@ pub struct Config {
     pub new_domain: new_domain::Config,
     /// What calls home again and again.
     pub beacon: beacon::detector::Config,
+    /// What leaves, what hides, what spreads, who is silent.
+    pub leaks: leaks::Config,
 }
 
 impl Default for Config {
@@ -91,6 +94,7 @@ impl Default for Config {
             run_seconds_max: 120,
             new_domain: new_domain::Config::default(),
             beacon: beacon::detector::Config::default(),
+            leaks: leaks::Config::default(),
         }
     }
 }
@@ -107,7 +111,8 @@ impl Config {
         };
         within("round_seconds", self.round_seconds, 1, 86_400)?;
         within("run_seconds_max", self.run_seconds_max, 1, 3_600)?;
-        within("new_domain.learning_days", self.new_domain.learning_days.into(), 0, 365)
+        within("new_domain.learning_days", self.new_domain.learning_days.into(), 0, 365)?;
+        self.leaks.validate().map_err(|(key, allowed)| (format!("leaks.{key}"), allowed))
     }
 }
 
@@ -120,5 +125,7 @@ pub(crate) fn registry(config: &Config) -> Vec<Box<dyn Windowed>> {
         on(config.new_domain.enabled, new_domain::NewDomain::new(&config.new_domain)),
         on(config.beacon.enabled, beacon::detector::Detector),
     ];
-    all.into_iter().flatten().collect()
+    let leaks = leaks::all(&config.leaks);
+    let leaks = leaks.into_iter().filter_map(|detector| on(config.leaks.enabled, detector));
+    all.into_iter().flatten().chain(leaks).collect()
 }

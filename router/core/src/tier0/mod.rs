@@ -24,7 +24,7 @@ pub mod long_flow;
 mod moment;
 pub mod new_device;
 pub mod nxdomain_burst;
-mod ports;
+pub mod ports;
 pub mod query_rate;
 mod question;
 mod recent;

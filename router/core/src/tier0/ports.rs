@@ -7,7 +7,7 @@ use crate::service::{Service, proto};
 
 /// What a connection to a port is likely to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub enum Use {
     /// Web, mail, time, files and the like.
     Common,
     /// Held open on purpose: notifications, message queues of devices.
@@ -95,7 +95,8 @@ static ROWS: &[Row] = &[
 ];
 
 /// What a port is for, where that is well known.
-pub(super) fn known(service: Service) -> Option<Use> {
+#[must_use]
+pub fn known(service: Service) -> Option<Use> {
     match service.proto {
         proto::TCP | proto::UDP => {}
         // GRE, ESP, AH: tunnels.
