@@ -212,6 +212,13 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
          outside",
     ),
     rule(
+        "exfil-dns",
+        Family::Names,
+        0.7,
+        &[DNS, EXFIL_ALT],
+        "a virus scanner, a mail filter or telemetry that asks in names",
+    ),
+    rule(
         "fan-out",
         Family::Probing,
         0.6,
@@ -227,11 +234,32 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
          asks for more ports than it gets",
     ),
     rule(
+        "home-peer",
+        Family::Path,
+        0.3,
+        &[PROXY, EXFIL_C2],
+        "file sharing, a game, somebody's own server at home",
+    ),
+    rule(
         "host-scan",
         Family::Probing,
         0.7,
         &[SCAN, HOSTS],
         "a network scanner somebody runs, a hub or a television looking for its devices",
+    ),
+    rule(
+        "inner-scan",
+        Family::Probing,
+        0.7,
+        &[SCAN, HOSTS],
+        "a network scanner somebody runs, a hub or a television looking for its devices",
+    ),
+    rule(
+        "lasting-address",
+        Family::Path,
+        0.5,
+        &[APP, FALLBACK],
+        "a program with built-in addresses (games, telephony, peer to peer, time)",
     ),
     rule(
         "lateral",
@@ -311,6 +339,7 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
         &[DNS],
         "a program that asks again and again for a name it does not get",
     ),
+    rule("rare-port", Family::Path, 0.4, &[PORT], "a program its owner has installed"),
     rule(
         OPINION,
         Family::Interest,

@@ -8,6 +8,7 @@ use agentmon_router::collect::syslog::IpNet;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::destinations::DestinationsArgs;
+use super::leaks::{ExfilArgs, LongArgs};
 use super::print::Format;
 use crate::up::Options;
 
@@ -172,6 +173,22 @@ See also: agentmon fp ID, agentmon alerts status:allowed")]
         "agentmon dns, agentmon stats, agentmon firewall"
     ))]
     Flows(FlowsArgs),
+    /// Longest connections, open ones included: by device, place and port
+    #[command(after_help = help!(
+        "agentmon long                               the last 24 hours
+  agentmon long status:open --sort total
+  agentmon long class:hosting,vpn --since 7d --json | jq .rita_score",
+        "agentmon flows --sort duration, agentmon alerts rule:long"
+    ))]
+    Long(LongArgs),
+    /// What devices sent, and where to: bursts, drips, names that carry data
+    #[command(after_help = help!(
+        "agentmon exfil                              the last 7 days, most sent first
+  agentmon exfil --sort ratio --since 24h
+  agentmon exfil --dns client:laptop          what the names it asked for carry",
+        "agentmon flows --sort bytes, agentmon alerts rule:exfil"
+    ))]
+    Exfil(ExfilArgs),
     /// Packets the firewall stopped
     #[command(after_help = help!(
         "agentmon firewall client:camera

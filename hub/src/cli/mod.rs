@@ -39,6 +39,7 @@ mod fused;
 mod import;
 mod import_zeek;
 mod incident;
+mod leaks;
 mod list;
 mod llm;
 mod places;
@@ -151,6 +152,8 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Stats(args) => stats::run(&args, context),
         Command::Dns(args) => dns::run(&args, context),
         Command::Flows(args) => flows::run(&args, context),
+        Command::Long(args) => leaks::long(&args, context),
+        Command::Exfil(args) => leaks::exfil(&args, context),
         Command::Firewall(args) => firewall::run(&args, context),
         Command::Beacons(args) => beacons::run(&args, context),
         Command::Timeline(args) => timeline::run(&args, context),

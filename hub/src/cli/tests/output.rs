@@ -35,6 +35,11 @@ snapshots! {
     flows_bytes: "flows --sort bytes --limit 2";
     flows_json: "flows --json status:open";
     flows_csv: "flows --csv port:<1024 --sort duration";
+    long_table: "long";
+    long_json: "long --json status:open --sort total";
+    exfil_table: "exfil";
+    exfil_csv: "exfil --csv --sort ratio class:reserved";
+    exfil_dns: "exfil --dns";
     firewall_table: "firewall";
     firewall_json: "firewall --json port:23";
     device_page: "device laptop";

@@ -92,7 +92,7 @@ pub(crate) fn all(config: &Config) -> Vec<Leaks> {
         }),
         Leaks {
             by_clock: true,
-            ..leaks("silent-sensor", MINUTE, hour, |db, _, _, now| silent::run(db, now))
+            ..leaks("sensor-silent", MINUTE, hour, |db, _, _, now| silent::run(db, now))
         },
     ]
 }

@@ -14,12 +14,12 @@
 //! | `fan-out` | far more addresses than ever | browsing, file sharing that was always there |
 //! | `inner-scan` | one port tried at many devices of this network | the phone that finds the TV |
 //! | `lateral` | remote control between devices that never did so | the desk that logs in to the NAS every day |
-//! | `hidden-network` | a device begins to use Tor or a VPN | the one that always did |
+//! | `destination` | a device begins to use Tor or a VPN | the one that always did |
 //! | `lasting-address` | talks for hours with an address nobody resolved | NTP, calls, games |
 //! | `home-peer` | a lasting connection into somebody's home | file sharing, games |
 //! | `rare-port` | a port this device never used in all its history | the daily SSH |
 //! | `off-hours` | busy at an hour at which it always sleeps | phones' updates at night |
-//! | `silent-sensor` | a sensor that is silent, late, or loses events | one that is revoked |
+//! | `sensor-silent` | a sensor that is silent, late, or loses events | one that is revoked |
 //!
 //! Scores are sums of named steps ([`weigh`]), so that a finding can say why. While fewer than
 //! [`Config::learning_days`] of history are there nothing can be new, and no score that rests

@@ -102,6 +102,11 @@ impl Ground {
         Ok(Self { own, allowed: allowed.clone(), destinations })
     }
 
+    /// Of what somebody else has read; nothing is allowed.
+    pub(crate) fn new(own: HashSet<IpAddr>, destinations: Arc<Destinations>) -> Self {
+        Self { own, allowed: Allowed::default(), destinations }
+    }
+
     /// A device of this network.
     pub(crate) fn is_own(&self, address: IpAddr) -> bool {
         self.own.contains(&address) || self.of(address).class == Class::Local

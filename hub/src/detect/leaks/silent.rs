@@ -1,4 +1,4 @@
-//! `silent-sensor`: a sensor that says nothing, comes late, or loses what it saw.
+//! `sensor-silent`: a sensor that says nothing, comes late, or loses what it saw.
 //!
 //! In: what sensors reported last, and gaps of the last hours. Out: findings whose subject is
 //! the sensor, about no client. What nobody sees, nobody can judge: an attacker's first step is
@@ -19,7 +19,7 @@ use super::{FINDINGS_MAX, SCORE_MIN};
 use crate::store::StoreError;
 
 /// As in findings.
-pub(crate) const RULE: &str = "silent-sensor";
+pub(crate) const RULE: &str = "sensor-silent";
 /// A sensor sends its health every half minute.
 const SILENT: Duration = Duration::from_secs(600);
 /// It reports, but stores no event for so long.

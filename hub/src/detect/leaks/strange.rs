@@ -1,4 +1,4 @@
-//! `hidden-network`, `lasting-address`, `home-peer`, `rare-port`: connections to places where
+//! `destination`, `lasting-address`, `home-peer`, `rare-port`: connections to places where
 //! this device has no business, judged by all that is stored, which the router cannot know.
 //!
 //! In: what each device had with each address and port in the last day. Out: findings for
@@ -32,7 +32,7 @@ use crate::destinations::Class;
 use crate::store::StoreError;
 
 /// As in findings.
-pub(crate) const RULES: [&str; 4] = ["hidden-network", "lasting-address", "home-peer", "rare-port"];
+pub(crate) const RULES: [&str; 4] = ["destination", "lasting-address", "home-peer", "rare-port"];
 /// An address is told when it was talked with in so many hours of a day.
 const LASTING_HOURS: usize = 3;
 /// With more addresses without a name than this a device shares files, plays, or scans.

@@ -171,7 +171,7 @@ impl Home {
 
     fn asks(&self, ago: i64, device: u8, name: &str, qtype: u16, answer: &str) {
         self.sql(&format!(
-            "INSERT INTO dns BY NAME SELECT {} AS time, 1 AS sensor, '{}' AS client, '{}' AS mac,
+            "INSERT INTO dns_hot BY NAME SELECT {} AS time, 1 AS sensor, '{}' AS client, '{}' AS mac,
                  '{name}' AS name, '{}' AS domain, {qtype} AS qtype, 'forwarded' AS status,
                  ['{answer}'] AS answers, 'test' AS source",
             time(ago),

@@ -17,7 +17,7 @@ fn a_device_that_begins_with_tor_is_told() {
     let home = home();
     home.talk(Talk { port: 9001, ..Talk::address(2, "198.51.100.130") });
     let findings = home.findings();
-    let found = findings.iter().find(|f| f.rule == "hidden-network").unwrap();
+    let found = findings.iter().find(|f| f.rule == "destination").unwrap();
     assert_eq!((found.subject.as_str(), found.score), ("tor", 0.6));
     assert!(found.why.contains("the Tor network for the first time"), "{}", found.why);
 }
@@ -32,7 +32,7 @@ fn a_vpn_by_its_port_is_told_and_the_usual_one_is_not() {
         ..Talk::address(device, "203.0.113.130")
     };
     home.talk(vpn(HOUR, 1));
-    let found = home.one("hidden-network", "vpn");
+    let found = home.one("destination", "vpn");
     assert_eq!(evidence(&found, "provider"), "acme");
 
     let home = self::home();

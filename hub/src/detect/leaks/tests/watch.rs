@@ -1,4 +1,4 @@
-//! `off-hours` and `silent-sensor`.
+//! `off-hours` and `sensor-silent`.
 
 use super::super::off_hours::{Hours, odd};
 use super::*;
@@ -102,7 +102,7 @@ fn sensor(home: &Home, id: u8, seen: i64, sent: i64, pending: u64) {
 fn a_silent_sensor_is_named() {
     let home = Home::new();
     sensor(&home, 1, 2 * HOUR, 2 * HOUR, 0);
-    let found = home.one("silent-sensor", "sensor attic");
+    let found = home.one("sensor-silent", "sensor attic");
     assert_eq!((found.client, evidence(&found, "silent_s")), (None, "7200"));
     assert!(found.why.contains("sensor attic has been silent for 2h 0m"), "{}", found.why);
     home.sql(&format!("UPDATE sensors SET revoked_at = {}", time(60)));
