@@ -244,13 +244,17 @@ impl Made {
 /// The ordinary part of the made-up day of a home of 40 devices.
 #[must_use]
 pub fn home(seed: u64) -> Services {
-    let end = Timestamp::from_secs(1_800_000_000);
-    let day = demo::day(seed, end, 0);
+    let day = demo::day(seed, Timestamp::from_secs(1_800_000_000), 0);
     let planted: Vec<(IpAddr, &str)> =
         day.planted.iter().filter_map(|p| Some((p.client, p.subject.as_deref()?))).collect();
     let is_planted = |client: IpAddr, target: &str| {
         planted.iter().any(|(ip, subject)| *ip == client && target.contains(subject))
     };
+    services(&day, &is_planted)
+}
+
+/// What the devices of a day did, without what is left out.
+fn services(day: &demo::Day, left_out: &dyn Fn(IpAddr, &str) -> bool) -> Services {
     let mut uses: HashMap<(IpAddr, String, bool, bool), Made> = HashMap::new();
     let mut names: HashMap<(IpAddr, IpAddr), String> = HashMap::new();
     for event in &day.events {
@@ -277,7 +281,7 @@ pub fn home(seed: u64) -> Services {
     }
     let mut gather = Gather::default();
     for ((client, target, named, questions), made) in uses {
-        if !is_planted(client, &target) {
+        if !left_out(client, &target) {
             let (device, using) = (client.to_string(), made.done());
             gather.add(&device, Some(client), (&target, named), using, questions);
         }
@@ -288,6 +292,21 @@ pub fn home(seed: u64) -> Services {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The whole of the made-up day: its beacon is found, and its twin is not.
+    #[test]
+    fn the_beacon_of_the_made_up_day_is_found() {
+        let day = demo::day(demo::SEED, Timestamp::from_secs(1_800_000_000), 0);
+        let beacon = day.planted.iter().find(|p| p.name == "beacon").unwrap();
+        let found = hear(&services(&day, &|_, _| false), &Destinations::built_in(), 0.8);
+        let findings: Vec<&Beacon> = found.iter().filter(|b| is_finding(b)).collect();
+        let subject = beacon.subject.as_deref().unwrap();
+        let right = |b: &&Beacon| b.client == Some(beacon.client) && b.target.contains(subject);
+        assert!(findings.iter().any(right), "{findings:?}");
+        for twin in day.twins.iter().filter(|t| t.of == "beacon") {
+            assert!(!findings.iter().any(|b| b.target.contains(&twin.subject)), "{findings:?}");
+        }
+    }
 
     /// The project's goals, on a few cells; all of them are the command's to measure.
     #[test]

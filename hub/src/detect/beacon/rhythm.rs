@@ -19,7 +19,7 @@ pub const MERGE_SECONDS: f64 = 6.0;
 /// Gaps below which nothing can be said.
 pub const GAPS_MIN: usize = 3;
 /// Of more gaps, so many quantiles stand for all.
-const POINTS_MAX: usize = 96;
+const POINTS_MAX: usize = 64;
 /// Missed beats in a row that are told from others.
 const MULTIPLES: usize = 5;
 /// Stories told: jitter as standard deviations of a bell or half widths of a box, in parts of
@@ -53,6 +53,12 @@ const PER_GAP: [f64; 2] = [0.06, 0.14];
 /// Gaps shorter than this part of the median speak for chance; so many are let through.
 const SHORT: f64 = 0.4;
 const SHORT_PART: f64 = 0.2;
+/// Deviations beyond which a bell is nothing.
+const FAR: f64 = 6.0;
+/// Nats ahead at which a rough fit has said all; what is left is to tell the period well.
+const CERTAIN: f64 = 8.0;
+/// How far the finer fit then looks, in parts of the period.
+const NEAR: f64 = 0.03;
 /// Whole seconds are not exact.
 const RESOLUTION: f64 = 0.5;
 
@@ -103,6 +109,9 @@ pub fn rhythm(times: &[i64]) -> Option<Rhythm> {
     if ahead(&rough) < limit {
         return Some(none);
     }
+    let certain = ahead(&rough) > CERTAIN.max(1.5 * PER_GAP[1] * n);
+    let near = |p: &&f64| !certain || (**p - rough.period).abs() <= NEAR * rough.period;
+    let periods: Vec<f64> = periods.iter().filter(near).copied().collect();
     let fine = heart(&points, span, &periods, &FINE);
     let heart = if fine.likelihood > rough.likelihood { fine } else { rough };
     let ahead = ahead(&heart);
@@ -213,6 +222,9 @@ impl Shape {
             return inside(gap - period + half) * inside(period + half - gap) / (2.0 * half);
         }
         let z = (gap - k * period) / deviation;
+        if z.abs() > FAR {
+            return 0.0;
+        }
         (-0.5 * z * z).exp() / (deviation * (std::f64::consts::TAU.sqrt()))
     }
 }
