@@ -6,6 +6,7 @@
 
 pub mod alert;
 pub mod answer;
+mod authority;
 pub mod cli;
 pub mod client;
 pub mod collect;

@@ -164,6 +164,11 @@ impl Sockets {
         }
     }
 
+    /// A process ended: it goes nowhere any more, and nothing is to be put down to it.
+    pub fn ended(&mut self, pid: u32) {
+        self.usual.retain(|_, usual| usual.owner.pid != pid);
+    }
+
     /// Says whose sockets are: by inode.
     pub fn owned(&mut self, inode: u32, owner: &Owner, mono: Mono) {
         let same = self.live.values_mut().filter(|l| l.seen.inode == inode && l.owner.is_none());
@@ -353,6 +358,18 @@ mod tests {
         let short =
             |cookie, port: u16| seen(cookie, 0, &format!("192.0.2.1:{port}"), "203.0.113.6:443");
         assert_eq!(words(&[sockets.over(&short(3, 41_000), t, m).unwrap()]), ["End 6 out likely"]);
+        sockets.ended(6);
+        assert_eq!(words(&[sockets.over(&short(9, 41_009), t, m).unwrap()]), ["End 0 out none"]);
+        sockets.dumped(
+            &[
+                seen(2, 12, "192.0.2.1:40001", "203.0.113.6:443"),
+                seen(8, 18, "192.0.2.1:40008", "203.0.113.6:443"),
+            ],
+            true,
+            t,
+            m,
+        );
+        sockets.owned(18, &owner(8), m);
         sockets.dumped(&[seen(4, 14, "192.0.2.1:40002", "203.0.113.6:443")], true, t, m);
         sockets.owned(14, &owner(7), m);
         assert_eq!(words(&[sockets.over(&short(5, 41_001), t, m).unwrap()]), ["End 0 out none"]);

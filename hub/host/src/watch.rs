@@ -225,6 +225,7 @@ impl Watch {
                 }
                 ProcEvent::Exit(pid) => {
                     self.processes.exited(pid, mono);
+                    self.sockets.ended(pid);
                     self.chased.remove(&pid);
                 }
             }

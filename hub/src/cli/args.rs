@@ -165,6 +165,31 @@ See also: agentmon fp ID, agentmon alerts status:allowed")]
         "agentmon flows, agentmon timeline"
     ))]
     Dns(ListArgs),
+    /// Programs of hosts that talked, with what started them; needs agentmon-host there
+    #[command(after_help = help!(
+        "agentmon processes proc:curl --since 1h
+  agentmon processes --json | jq .ancestors",
+        "agentmon agents, agentmon authority"
+    ))]
+    Processes(ListArgs),
+    /// AI agents: which ran on which host, what they contacted, what lay outside their grant
+    #[command(after_help = help!(
+        "agentmon agents                             the last 24 hours
+  agentmon agents --since 7d --json | jq 'select(.is == \"other\")'",
+        "agentmon authority test, agentmon processes"
+    ))]
+    Agents(ListArgs),
+    /// Who may talk to whom: check a policy, try it on the past, learn one
+    #[command(after_help = "\
+Examples:
+  agentmon authority check                    what in authority.toml is wrong or does nothing
+  agentmon authority test --since 7d          what it would have said of the last week
+  agentmon authority explain 1234567890       why one connection is allowed or not
+  agentmon authority learn --process claude-code --since 7d
+A policy is authority.toml in the data directory; the shortest one is
+  authority = [{process = \"claude-code\", allowed = [\"api.anthropic.com\"]}]
+See also: agentmon agents, agentmon alerts rule:authority")]
+    Authority(super::authority::AuthorityArgs),
     /// Connections, with the name by which the client had resolved the address
     #[command(after_help = help!(
         "agentmon flows client:laptop port:443 --since 1h

@@ -24,6 +24,11 @@ pub(crate) trait Backend {
     /// Asks and hands over every reply, [`Reply::Done`] and [`Reply::Failed`] included.
     fn ask(&mut self, request: &Request, on: OnReply<'_>) -> anyhow::Result<()>;
 
+    /// The data directory; empty where there is none.
+    fn folder(&self) -> PathBuf {
+        PathBuf::new()
+    }
+
     /// What kinds of networks there are, with what a person added.
     fn destinations(&mut self) -> Arc<Destinations> {
         Destinations::built_in()
@@ -58,6 +63,10 @@ impl Backend for Hub {
             }
             other => on(other),
         })
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.data.clone()
     }
 
     fn destinations(&mut self) -> Arc<Destinations> {

@@ -9,10 +9,12 @@
 //! [`print`], then any command.
 
 mod ack;
+mod agents;
 mod alert;
 mod alerts;
 mod allow;
 mod args;
+mod authority;
 mod backend;
 mod beacons;
 mod beacons_rita;
@@ -44,6 +46,7 @@ mod list;
 mod llm;
 mod places;
 mod print;
+mod processes;
 mod sensors;
 mod serve;
 mod sheet;
@@ -68,6 +71,7 @@ use clap::{CommandFactory, Parser};
 use args::{Cli, Command};
 use context::{Context, Exit, Look, Stdout};
 pub(crate) use text::safe;
+pub(crate) use when::from_answer;
 
 /// Runs the command line of this process.
 #[must_use]
@@ -155,6 +159,9 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Long(args) => leaks::long(&args, context),
         Command::Exfil(args) => leaks::exfil(&args, context),
         Command::Firewall(args) => firewall::run(&args, context),
+        Command::Processes(args) => processes::run(&args, context),
+        Command::Agents(args) => agents::run(&args, context),
+        Command::Authority(args) => authority::run(&args, context),
         Command::Beacons(args) => beacons::run(&args, context),
         Command::Timeline(args) => timeline::run(&args, context),
         Command::Device(args) => device::run(&args, context),

@@ -15,6 +15,7 @@ use super::arrivals::Arrivals;
 use super::peers::Peers;
 use crate::alert::Numbers;
 use crate::alert::watch::Watches;
+use crate::authority::judge::Judge;
 use crate::correlate::Correlator;
 use crate::devices::Devices;
 use crate::vendors::Vendors;
@@ -56,6 +57,8 @@ pub(crate) struct Memory {
     pub(crate) arrivals: Arrivals,
     /// Watched names that were asked for and wait for a connection.
     pub(crate) watches: Watches,
+    /// The policy about hosts' connections.
+    pub(crate) judge: Judge,
     pub(crate) reported: HashMap<i32, Reported>,
     /// `hub_counters` as they stand in the file.
     pub(crate) counters: BTreeMap<String, u64>,

@@ -182,6 +182,7 @@ impl Staging {
             Body::Finding(finding) => self.finding(time, sensor, sensor_time, finding, memory),
             Body::Gap(gap) => push_gap(&mut self.gaps, time, sensor, &gap),
             Body::Process(p) => {
+                memory.judge.process(sensor, &p);
                 push_process(&mut self.processes, time, sensor, &p, sensor_time);
             }
             Body::Connection(mut c) => {
@@ -191,6 +192,9 @@ impl Staging {
                     c.resolved = memory.correlator.resolve(ip, mac, c.remote.ip, began);
                 }
                 push_connection(&mut self.connections, time, sensor, &c, sensor_time);
+                for finding in memory.judge.connection(time, sensor, &c) {
+                    self.finding(time, sensor, sensor_time, finding, memory);
+                }
             }
         }
     }

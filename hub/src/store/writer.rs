@@ -25,6 +25,7 @@ use super::readers::Readers;
 use super::staging::{Outcome, Staging};
 use super::{Limits, StoreError, commit, open_write};
 use crate::alert::News;
+use crate::authority::judge::Judge;
 use crate::deliver::Routes;
 use crate::ingest::Incoming;
 use crate::vendors::{self, Vendors};
@@ -82,7 +83,8 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let connection = open_write(data_dir, limits)?;
         let data_dir = &super::absolute(data_dir)?;
-        let memory = Memory::load(&connection, Vendors::of(data_dir))?;
+        let mut memory = Memory::load(&connection, Vendors::of(data_dir))?;
+        memory.judge = Judge::of(data_dir);
         // Counters go on where the last run ended.
         for (name, value) in &memory.counters {
             counters.counter(name).add(*value);
@@ -160,6 +162,7 @@ impl Writer {
         if self.connection.is_none() {
             self.reopen()?;
         }
+        self.memory.judge.look();
         let late = self.memory.correlator.late(&self.memory.devices);
         if !late.is_empty() {
             let counters = self.counters.clone();

@@ -565,6 +565,8 @@ fn epochs_are_bounded() {
 #[test]
 fn a_process_and_its_connection_read_as_the_router_saw_the_flow() {
     let dir = tempfile::tempdir().unwrap();
+    let policy = "authority = [{process = \"claude-code\", allowed = [\"api.anthropic.com\"]}]";
+    std::fs::write(dir.path().join("authority.toml"), policy).unwrap();
     let mut hub = Hub::open(dir.path());
     let program = |id: u64, name: &str| Program {
         id,
@@ -612,6 +614,10 @@ fn a_process_and_its_connection_read_as_the_router_saw_the_flow() {
          JOIN processes p USING (process)",
     );
     assert_eq!(joined, "curl claude 5 20 www.example.com");
+    // The name it had asked for is known here, and its agent may not go there.
+    let alert: String =
+        hub.one("SELECT concat_ws(' | ', rule, subject, severity, client) FROM alerts");
+    assert_eq!(alert, "authority | claude-code -> www.example.com:443/tcp | high | 192.0.2.1");
     // What was accepted from outside stands the other way round.
     hub.send(1, 5, &[Event { time: at(9), body: owned(Direction::In) }]);
     let inward: String = hub

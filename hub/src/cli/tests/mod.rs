@@ -1,6 +1,7 @@
 //! Every command over a frozen history in a real store: arguments in, exit code, stdout
 //! and stderr out. Fixed time (2026-11-23 14:32:07 UTC), zone UTC, no terminal.
 
+mod authority;
 mod filters;
 mod help;
 mod hostile;
