@@ -9,7 +9,7 @@
 //! | ends of sockets | `CAP_NET_ADMIN` | short connections are missed, byte totals are late |
 //! | starts of processes | root, the machine's own network namespace | programs that end within a second are missed |
 //!
-//! After a process began, its descriptors are looked at 1, 2, 4 ... 256 ms later: that is how
+//! After a process began, its descriptors are looked at 1, 2, 3 ... 512 ms later: that is how
 //! a connection of a program that lives for milliseconds has its owner. A connection that a
 //! program begins later and ends between two dumps has none; where the same account alone
 //! went to the same place before, it is told as `likely`.
@@ -36,13 +36,19 @@ use crate::processes::Processes;
 use crate::sockets::{Owner, Sockets};
 
 /// When the descriptors of a new process are looked at, in milliseconds after its start.
-const LOOKS_MS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+/// Each costs about 40 us.
+const LOOKS_MS: [u64; 26] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 24, 28, 32, 48, 64, 96, 128, 192, 256,
+    512,
+];
+/// With more new processes than this at once, every third look must do.
+const CLOSELY_MAX: usize = 8;
 /// Processes looked at at once; beyond, the oldest wait is given up, counted.
 const CHASED_MAX: usize = 4_096;
 /// One part in this many of the time goes into dumps and walks.
 const SHARE: u32 = 50;
 /// A dump for a process that has just begun may cost more: one part in this many.
-const SHARE_CHASE: u32 = 5;
+const SHARE_CHASE: u32 = 2;
 /// How often old processes are forgotten, and late hashes told.
 const TIDY_EVERY: Duration = Duration::from_secs(2);
 
@@ -114,7 +120,6 @@ impl Watch {
             (Some(_), None) => "ends",
             _ => "scan",
         };
-        lines.push(("method".into(), method.into()));
         let packages = Packages::start(std::path::Path::new(DPKG));
         let processes = Processes::new(ProcFs::default(), Files::start()?, packages);
         Ok(Self {
@@ -236,11 +241,12 @@ impl Watch {
     /// Looks at the descriptors of new processes whose time has come.
     fn chase(&mut self, mono: Mono) {
         let proc = self.processes.proc();
+        let stride = if self.chased.len() > CLOSELY_MAX { 3 } else { 1 };
         for (pid, chase) in &mut self.chased {
             if due(chase).is_none_or(|at| at > mono) {
                 continue;
             }
-            chase.look += 1;
+            chase.look += stride;
             let new = proc.sockets(*pid).into_iter().filter(|inode| !chase.settled.contains(inode));
             self.claims.extend(new.map(|inode| (inode, *pid)));
         }
