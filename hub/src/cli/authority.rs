@@ -184,7 +184,7 @@ fn explain(id: u64, context: &mut Context<'_>) -> anyhow::Result<Exit> {
                 let counts = identity.is_some_and(|i| i.above == n);
                 let mark = if counts { "  <- counts" } else { "" };
                 line(
-                    if n == 0 { "process" } else { "  below" },
+                    if n == 0 { "process" } else { "started by" },
                     &format!("{} ({}) {exe}{mark}", program.name, program.pid),
                 )?;
             }

@@ -22,6 +22,7 @@ pub(crate) mod round;
 #[cfg(test)]
 mod round_tests;
 pub(crate) mod service;
+pub mod unreported;
 
 use std::time::Duration;
 
@@ -84,6 +85,8 @@ pub struct Config {
     pub beacon: beacon::detector::Config,
     /// What leaves, what hides, what spreads, who is silent.
     pub leaks: leaks::Config,
+    /// Connections of a host that its own agent does not tell of.
+    pub unreported: unreported::Config,
 }
 
 impl Default for Config {
@@ -95,6 +98,7 @@ impl Default for Config {
             new_domain: new_domain::Config::default(),
             beacon: beacon::detector::Config::default(),
             leaks: leaks::Config::default(),
+            unreported: unreported::Config::default(),
         }
     }
 }
@@ -124,6 +128,7 @@ pub(crate) fn registry(config: &Config) -> Vec<Box<dyn Windowed>> {
     let all = [
         on(config.new_domain.enabled, new_domain::NewDomain::new(&config.new_domain)),
         on(config.beacon.enabled, beacon::detector::Detector),
+        on(config.unreported.enabled, unreported::Unreported),
     ];
     let leaks = leaks::all(&config.leaks);
     let leaks = leaks.into_iter().filter_map(|detector| on(config.leaks.enabled, detector));

@@ -78,7 +78,7 @@ fn a_policy_is_tried_on_the_past_and_explained() {
         "Fine",
         &[
             "process curl (5) /usr/bin/curl",
-            "below claude (3) <- counts",
+            "started by claude (3) <- counts",
             "subject claude-code, known by name",
             "verdict outside",
         ],
