@@ -71,9 +71,10 @@ impl Seen {
     }
 
     fn until<T>(&mut self, what: &str, mut done: impl FnMut(&Self) -> Option<T>) -> T {
-        let patience = std::env::var("AGENTMON_PATIENCE").ok().and_then(|s| s.parse().ok());
+        let factor =
+            std::env::var("AGENTMON_PATIENCE").ok().and_then(|p| p.parse().ok()).unwrap_or(1);
         let clock = SystemClock;
-        let end = clock.mono().plus(Duration::from_secs(patience.unwrap_or(60)));
+        let end = clock.mono().plus(Duration::from_secs(60) * factor);
         loop {
             if let Some(found) = done(self) {
                 return found;
