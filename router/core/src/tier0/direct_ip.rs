@@ -190,7 +190,7 @@ impl Detector {
             started: None,
             pending: VecDeque::new(),
             waiting: HashSet::new(),
-            told: Recent::new(PAIRS_MAX, Duration::from_secs(config.repeat_seconds)),
+            told: Recent::each(PAIRS_MAX, config.repeat_seconds),
             learnt: Recent::new(PAIRS_MAX, LEARNT_KEEP),
             many: Clients::new(),
             learning: Duration::from_secs(config.startup_grace_seconds),
@@ -203,7 +203,7 @@ impl Detector {
 
     pub(super) fn reconfigure(&mut self, config: &Config) {
         self.config = config.clone();
-        self.told.reconfigure(PAIRS_MAX, Duration::from_secs(config.repeat_seconds));
+        self.told.every(config.repeat_seconds);
     }
 
     /// Puts the question; [`Self::decide`] answers it when the grace period is over.

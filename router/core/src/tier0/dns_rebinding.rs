@@ -102,13 +102,13 @@ impl Detector {
         Self {
             config: config.clone(),
             public: Seen::new(PUBLIC_MAX, Duration::from_secs(86_400)),
-            told: Recent::new(TOLD_MAX, Duration::from_secs(config.repeat_seconds)),
+            told: Recent::each(TOLD_MAX, config.repeat_seconds),
         }
     }
 
     pub(super) fn reconfigure(&mut self, config: &Config) {
         self.config = config.clone();
-        self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
+        self.told.every(config.repeat_seconds);
     }
 
     pub(super) fn on_dns(

@@ -182,7 +182,7 @@ impl Detector {
         Self {
             config: config.clone(),
             clients: Clients::new(),
-            told: Recent::new(TOLD_MAX, Duration::from_secs(config.repeat_seconds)),
+            told: Recent::each(TOLD_MAX, config.repeat_seconds),
             inbound: Inbound::default(),
             folded: 0,
         }
@@ -190,7 +190,7 @@ impl Detector {
 
     pub(super) fn reconfigure(&mut self, config: &Config) {
         self.config = config.clone();
-        self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
+        self.told.every(config.repeat_seconds);
     }
 
     pub(super) fn on_packet(

@@ -87,13 +87,13 @@ pub(super) struct Detector {
 
 impl Detector {
     pub(super) fn new(config: &Config) -> Self {
-        let told = Recent::new(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
+        let told = Recent::each(TOLD_MAX, config.repeat_seconds);
         Self { config: config.clone(), told, watched: HashMap::new(), saturated: 0 }
     }
 
     pub(super) fn reconfigure(&mut self, config: &Config) {
         self.config = config.clone();
-        self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
+        self.told.every(config.repeat_seconds);
     }
 
     pub(super) fn on_flow(

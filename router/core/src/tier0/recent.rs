@@ -27,10 +27,14 @@ impl<K: Copy + Eq + Hash> Recent<K> {
         Self { seen: HashMap::new(), order: VecDeque::new(), max, window, evicted: 0 }
     }
 
-    /// New limits; they hold from the next key on.
-    pub(super) fn reconfigure(&mut self, max: usize, window: Duration) {
-        self.max = max;
-        self.window = window;
+    /// For what is said again after so many seconds, as detectors are configured.
+    pub(super) fn each(max: usize, repeat_seconds: u64) -> Self {
+        Self::new(max, Duration::from_secs(repeat_seconds))
+    }
+
+    /// Another such setting; it holds from the next key on.
+    pub(super) const fn every(&mut self, repeat_seconds: u64) {
+        self.window = Duration::from_secs(repeat_seconds);
     }
 
     /// True, and remembered, if the key was not seen within the window.

@@ -10,7 +10,6 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -93,18 +92,17 @@ struct Seen<'a> {
 
 impl Detector {
     pub(super) fn new(config: &Config) -> Self {
-        let window = Duration::from_secs(config.repeat_seconds);
         Self {
             enabled: config.enabled,
             score: config.score,
             names: config.names(),
-            told: Recent::new(TOLD_MAX, window),
+            told: Recent::each(TOLD_MAX, config.repeat_seconds),
         }
     }
 
     pub(super) fn reconfigure(&mut self, config: &Config) {
         (self.enabled, self.score, self.names) = (config.enabled, config.score, config.names());
-        self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
+        self.told.every(config.repeat_seconds);
     }
 
     pub(super) fn on_dns(

@@ -34,7 +34,6 @@ mod syntax;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -304,15 +303,15 @@ pub(super) struct Detector {
 
 impl Detector {
     pub(super) fn new(config: &Config, lists: Blocklist) -> Self {
-        let window = Duration::from_secs(config.repeat_seconds);
+        let told = Recent::each(TOLD_MAX, config.repeat_seconds);
         let (enabled, inbound) = (config.enabled, config.inbound);
-        Self { enabled, inbound, lists, told: Recent::new(TOLD_MAX, window) }
+        Self { enabled, inbound, lists, told }
     }
 
     pub(super) fn reconfigure(&mut self, config: &Config, lists: Blocklist) {
         (self.enabled, self.inbound) = (config.enabled, config.inbound);
         self.lists = lists;
-        self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
+        self.told.every(config.repeat_seconds);
     }
 
     pub(super) fn on_dns(&mut self, at: Moment, dns: &Dns, found: &mut Vec<Found>) {

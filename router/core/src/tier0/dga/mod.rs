@@ -296,14 +296,14 @@ impl Detector {
             config: config.clone(),
             clients: Clients::new(),
             known: Known::default(),
-            told: Recent::new(TOLD_MAX, Duration::from_secs(config.repeat_seconds)),
+            told: Recent::each(TOLD_MAX, config.repeat_seconds),
             folded: 0,
         }
     }
 
     pub(super) fn reconfigure(&mut self, config: &Config) {
         self.config = config.clone();
-        self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
+        self.told.every(config.repeat_seconds);
     }
 
     pub(super) fn on_dns(&mut self, at: Moment, dns: &Dns, found: &mut Vec<Found>) {

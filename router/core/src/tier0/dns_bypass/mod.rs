@@ -139,7 +139,7 @@ impl Detector {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             config: config.clone(),
-            told: Recent::new(TOLD_MAX, Duration::from_secs(config.repeat_seconds)),
+            told: Recent::each(TOLD_MAX, config.repeat_seconds),
             known: Vec::new(),
             resolvers: Recent::new(MARKS_MAX, RESOLVER_KEEP),
             canary: Recent::new(MARKS_MAX, RESOLVER_KEEP),
@@ -150,7 +150,7 @@ impl Detector {
 
     pub(super) fn reconfigure(&mut self, config: &Config) {
         self.config = config.clone();
-        self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
+        self.told.every(config.repeat_seconds);
     }
 
     /// Machines that ask for others, or are this one.

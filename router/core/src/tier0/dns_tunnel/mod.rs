@@ -173,14 +173,14 @@ impl Detector {
             labels: Seen::new(LABELS_MAX, Duration::from_secs(86_400)),
             pairs: Table::new(PAIRS_ROWS),
             domains: Table::new(DOMAINS_ROWS),
-            told: Recent::new(TOLD_MAX, Duration::from_secs(config.repeat_seconds)),
+            told: Recent::each(TOLD_MAX, config.repeat_seconds),
             habits: Habits::default(),
         }
     }
 
     pub(super) fn reconfigure(&mut self, config: &Config) {
         self.config = config.clone();
-        self.told.reconfigure(TOLD_MAX, Duration::from_secs(config.repeat_seconds));
+        self.told.every(config.repeat_seconds);
     }
 
     pub(super) fn on_dns(

@@ -213,14 +213,14 @@ impl Detector {
             hosts: hosts.clone(),
             by_address: Table::new(ADDRESSES_ROWS),
             by_service: Table::new(SERVICES_ROWS),
-            told_ports: Recent::new(TOLD_MAX, Duration::from_secs(ports.repeat_seconds)),
-            told_hosts: Recent::new(TOLD_MAX, Duration::from_secs(hosts.repeat_seconds)),
+            told_ports: Recent::each(TOLD_MAX, ports.repeat_seconds),
+            told_hosts: Recent::each(TOLD_MAX, hosts.repeat_seconds),
         }
     }
 
     pub(super) fn reconfigure(&mut self, ports: &PortScan, hosts: &HostScan) {
-        self.told_ports.reconfigure(TOLD_MAX, Duration::from_secs(ports.repeat_seconds));
-        self.told_hosts.reconfigure(TOLD_MAX, Duration::from_secs(hosts.repeat_seconds));
+        self.told_ports.every(ports.repeat_seconds);
+        self.told_hosts.every(hosts.repeat_seconds);
         (self.ports, self.hosts) = (ports.clone(), hosts.clone());
     }
 
