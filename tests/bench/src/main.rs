@@ -10,6 +10,7 @@
 //!
 //! Adding a benchmark = one file and one line in [`BENCHMARKS`].
 
+mod blocklist;
 mod conntrack;
 mod detectors;
 mod dns_log;
@@ -64,6 +65,14 @@ const BENCHMARKS: &[Benchmark] = &[
         isolated: false,
         limit: Duration::from_secs(180),
         run: dns_log::run,
+    },
+    Benchmark {
+        name: "blocklist",
+        about: "three million listed names: bytes, look-ups, false hits, against HashSet and fst",
+        programs: &[],
+        isolated: false,
+        limit: Duration::from_secs(300),
+        run: blocklist::run,
     },
     Benchmark {
         name: "tier0",
