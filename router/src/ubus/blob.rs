@@ -165,7 +165,8 @@ pub fn split_name(attribute: Attribute<'_>) -> Result<(&[u8], &[u8]), BlobError>
     let (length, _) = payload.split_first_chunk::<2>().ok_or(BlobError::Name)?;
     let length = usize::from(u16::from_be_bytes(*length));
     let name = payload.get(2..2 + length).ok_or(BlobError::Name)?;
-    if length > NAME_BYTES_MAX || payload.get(2 + length) != Some(&0) {
+    // A NUL within would end it for every other reader, and make two names out of one.
+    if length > NAME_BYTES_MAX || payload.get(2 + length) != Some(&0) || name.contains(&0) {
         return Err(BlobError::Name);
     }
     // An empty value may lack the padding behind its name.
@@ -429,6 +430,7 @@ mod tests {
         check(b"\x83\x00\x00\x05\x00\0\0\0", Err(BlobError::Name));
         check(b"\x83\x00\x00\x0a\xff\xffn\0x\0\0\0", Err(BlobError::Name));
         check(b"\x83\x00\x00\x0a\x00\x01nox\0\0\0", Err(BlobError::Name));
+        check(b"\x83\x00\x00\x0e\x00\x02\0n\0\0\0\0x\0\0\0", Err(BlobError::Name));
         check(b"\x83\x00\x00\x09\x00\x01n\0x\0\0\0", Err(BlobError::Value));
         check(b"\x83\x00\x00\x08\x00\x01n\0", Err(BlobError::Value));
         check(b"\x85\x00\x00\x0a\x00\x01n\0\0\0\0\0", Err(BlobError::Value));
