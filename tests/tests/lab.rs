@@ -5,6 +5,8 @@
 mod alerts;
 #[path = "lab/devices.rs"]
 mod devices;
+#[path = "lab/enforce.rs"]
+mod enforce;
 #[path = "lab/faults.rs"]
 mod faults;
 #[path = "lab/flood.rs"]
