@@ -1,4 +1,4 @@
-//! What the fuzz targets `netlink` and `ubus` begin with: `core/fuzz/seeds/TARGET/NAME`.
+//! What the fuzz targets `netlink`, `sftp` and `ubus` begin with: `core/fuzz/seeds/TARGET/NAME`.
 //!
 //! Messages as kernels sent them (see `netlink::captured`, `conntrack::captured`), and what
 //! our own encoder makes of a bus's messages. As with the core's seeds, `AGENTMON_BLESS=1`
@@ -85,4 +85,9 @@ fn netlink_seeds_are_what_kernels_sent() {
 #[test]
 fn ubus_seeds_are_what_our_encoder_writes() {
     check("ubus", &ubus());
+}
+
+#[test]
+fn sftp_seeds_are_an_answer_of_each_kind() {
+    check("sftp", &crate::ssh::examples().map(|(name, bytes)| (name.to_owned(), bytes)));
 }

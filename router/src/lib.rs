@@ -26,7 +26,7 @@ pub mod pipeline;
 pub mod ratelimit;
 pub mod ring;
 pub mod show;
-mod ssh;
+pub mod ssh;
 pub mod status;
 pub mod supervisor;
 pub mod sys;

@@ -21,6 +21,8 @@ mod http;
 mod names;
 #[path = "lab/pihole.rs"]
 mod pihole;
+#[path = "lab/pihole_ssh.rs"]
+mod pihole_ssh;
 #[path = "lab/reload.rs"]
 mod reload;
 #[path = "lab/space.rs"]

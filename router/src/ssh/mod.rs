@@ -29,6 +29,8 @@ use crate::collect::Stop;
 
 pub(crate) use self::files::Files;
 pub(crate) use self::follow::{Follower, Place, is_path};
+#[cfg(test)]
+pub(crate) use self::packet::examples;
 pub(crate) use self::packet::{About, READ_BYTES};
 pub(crate) use self::session::{Handle, Session};
 pub(crate) use self::sqlite::{Copy, CopyError, Mark, copy};
@@ -36,6 +38,14 @@ pub(crate) use self::target::Target;
 
 /// Longest wait for an answer; the connection itself may take as long.
 pub(crate) const ANSWER_SECONDS: u64 = 45;
+
+/// What the decoder makes of a packet, which may be any bytes: how many of them were taken.
+/// For fuzzing.
+#[doc(hidden)]
+#[must_use]
+pub fn any_packet(packet: &[u8]) -> usize {
+    packet::taken(packet)
+}
 
 /// What a session waits with.
 #[derive(Clone)]

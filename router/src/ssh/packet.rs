@@ -125,6 +125,17 @@ fn framed(body: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes()[..], body].concat()
 }
 
+/// Bytes that were read from any packet, whatever it is: for fuzzing.
+pub(super) fn taken(packet: &[u8]) -> usize {
+    let greets = usize::from(is_greeting(packet));
+    greets
+        + match answer(packet) {
+            Some((_, Answer::Handle(bytes) | Answer::Data(bytes))) => bytes.len(),
+            Some((_, Answer::Names(names))) => names.iter().map(|(name, _)| name.len()).sum(),
+            Some((_, Answer::Status(_) | Answer::About(_))) | None => 0,
+        }
+}
+
 /// The number of the question, and the answer.
 pub(super) fn answer(packet: &[u8]) -> Option<(u32, Answer)> {
     let mut rest = packet;
@@ -203,6 +214,22 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(head)
 }
 
+/// What an answer of each kind looks like: for the fuzz target to begin with.
+#[cfg(test)]
+pub(crate) fn examples() -> [(&'static str, Vec<u8>); 6] {
+    let attrs = b"\x80\0\0\x0f\0\0\0\0\0\0\x01\x02\0\0\0\x01\0\0\0\x01\0\0\x81\xa4\
+                  \0\0\0\x08\0\0\0\x09\0\0\0\x01\0\0\0\x01e\0\0\0\0";
+    let name = b"\x68\0\0\0\x07\0\0\0\x01\0\0\0\x01n\0\0\0\x02ln";
+    [
+        ("greeting", b"\x02\0\0\0\x03\0\0\0\x01x\0\0\0\x01y".to_vec()),
+        ("status", b"\x65\0\0\0\x07\0\0\0\x02\0\0\0\x01x\0\0\0\0".to_vec()),
+        ("handle", b"\x66\0\0\0\x07\0\0\0\x02hh".to_vec()),
+        ("data", b"\x67\0\0\0\x07\0\0\0\x03abc".to_vec()),
+        ("attributes", [b"\x69\0\0\0\x07", &attrs[..]].concat()),
+        ("names", [&name[..], &attrs[..]].concat()),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,17 +262,16 @@ mod tests {
 
     #[test]
     fn answers() {
-        assert!(is_greeting(b"\x02\0\0\0\x03\0\0\0\x01x\0\0\0\x01y"));
+        let [greeting, status, handle, data, attributes, names] =
+            examples().map(|(_, bytes)| bytes);
+        assert!(is_greeting(&greeting));
         assert!(!is_greeting(b"\x02\0\0\0\x02") && !is_greeting(b"hello") && !is_greeting(b""));
-        says(b"\x65\0\0\0\x07\0\0\0\x02\0\0\0\x01x\0\0\0\0", Some(Answer::Status(2)));
-        says(b"\x66\0\0\0\x07\0\0\0\x02hh", Some(Answer::Handle(b"hh".to_vec())));
-        says(b"\x67\0\0\0\x07\0\0\0\x03abc", Some(Answer::Data(b"abc".to_vec())));
+        says(&status, Some(Answer::Status(2)));
+        says(&handle, Some(Answer::Handle(b"hh".to_vec())));
+        says(&data, Some(Answer::Data(b"abc".to_vec())));
         let about = About { size: 258, changed: 9, mode: Some(0o100_644) };
-        let attrs = b"\x80\0\0\x0f\0\0\0\0\0\0\x01\x02\0\0\0\x01\0\0\0\x01\0\0\x81\xa4\
-                      \0\0\0\x08\0\0\0\x09\0\0\0\x01\0\0\0\x01e\0\0\0\0";
-        says(&[b"\x69\0\0\0\x07", &attrs[..]].concat(), Some(Answer::About(about)));
-        let name = [b"\x68\0\0\0\x07\0\0\0\x01\0\0\0\x01n\0\0\0\x02ln", &attrs[..]].concat();
-        says(&name, Some(Answer::Names(vec![(b"n".to_vec(), about)])));
+        says(&attributes, Some(Answer::About(about)));
+        says(&names, Some(Answer::Names(vec![(b"n".to_vec(), about)])));
         says(b"\x70\0\0\0\x07", None);
         assert!(about.is_file() && !About { mode: Some(0o010_644), ..about }.is_file());
     }
