@@ -4,9 +4,11 @@
 //! batches, as for a log ([`super`]). Runs in the command line's process; memory bounded by
 //! [`CHUNK_ROWS`] rows.
 //!
-//! Exactly once: a stream is named after the time at which the file was begun (in version 1:
-//! after its first row), and the sequence number is the row's own id, which FTL never uses
-//! twice; rows that FTL has deleted since change nothing. The network table is a stream of its
+//! Exactly once: a stream is named after the time at which the file was begun, and the sequence
+//! number is the row's own id, which FTL never uses twice; rows that FTL has deleted since
+//! change nothing. Version 1 does not say when it was begun: there each day is a stream, named
+//! after its first row, so that of a file that lost its oldest rows at most one day, the one
+//! that lost some, is stored again. The network table is a stream of its
 //! own, named after what it says: the same table again changes nothing.
 
 use agentmon_core::event::Body;
@@ -60,13 +62,7 @@ pub fn pihole_ftl(
     progress: &dyn Fn(i64),
     send: Send<'_>,
 ) -> anyhow::Result<Summary> {
-    let identity = database.identity().as_bytes();
-    let mut streams = Streams {
-        events: Stream::new(epoch(&[b"ftl-events", identity])),
-        findings: Stream::new(epoch(&[b"ftl-findings", identity, lists.1.as_bytes()])),
-        engine: Engine::new(config, lists.0),
-        block: (0, 0),
-    };
+    let mut streams = Streams::new(database, Engine::new(config, lists.0), lists.1);
     let mut summary = Summary { version: database.version(), ..Summary::default() };
     let mut after = 0;
     loop {
@@ -107,15 +103,50 @@ fn devices(database: &Database, send: Send<'_>, summary: &mut Summary) -> anyhow
     Ok(())
 }
 
+/// The streams of events, and of findings by these lists.
+fn named(identity: &[u8], lists: &str) -> (Stream, Stream) {
+    let findings = epoch(&[b"ftl-findings", identity, lists.as_bytes()]);
+    (Stream::new(epoch(&[b"ftl-events", identity])), Stream::new(findings))
+}
+
 struct Streams {
     events: Stream,
     findings: Stream,
     engine: Engine,
+    /// Which lists judged.
+    lists: String,
+    /// The day, where each is a stream of its own.
+    day: Option<i64>,
     /// The block of rows, and findings in it so far.
     block: (u64, u64),
 }
 
 impl Streams {
+    fn new(database: &Database, engine: Engine, lists: &str) -> Self {
+        let (events, findings) = named(database.identity().as_bytes(), lists);
+        let day = (database.version() == 1).then_some(i64::MIN);
+        Self { events, findings, engine, lists: lists.to_owned(), day, block: (0, 0) }
+    }
+
+    /// Begins another stream with another day, in version 1.
+    fn turn(
+        &mut self,
+        (id, time): (u64, Timestamp),
+        send: Send<'_>,
+        summary: &mut Summary,
+    ) -> anyhow::Result<()> {
+        let today = time.secs().div_euclid(86_400);
+        if self.day.is_none_or(|day| day == today) {
+            return Ok(());
+        }
+        summary.new_events += self.events.flush(send)?;
+        summary.new_findings += self.findings.flush(send)?;
+        let first = format!("day {today} first {id} {}", time.secs());
+        (self.events, self.findings) = named(first.as_bytes(), &self.lists);
+        self.day = Some(today);
+        Ok(())
+    }
+
     fn take(
         &mut self,
         id: u64,
@@ -123,6 +154,7 @@ impl Streams {
         send: Send<'_>,
         summary: &mut Summary,
     ) -> anyhow::Result<()> {
+        self.turn((id, event.time), send, summary)?;
         let mut found = Vec::new();
         self.engine.on_event(&mut event, &mut found);
         summary.new_events += self.events.push_at(id, &event, send)?;

@@ -237,6 +237,36 @@ fn rows_are_stored_once() {
     assert_eq!(store.dns().len(), 8);
 }
 
+/// Version 1 is known by nothing but its rows, and the oldest are deleted.
+#[test]
+fn rows_of_version_1_are_stored_once() {
+    let file = File::of(1, 3);
+    for day in 2..5 {
+        file.run(&format!(
+            "INSERT INTO queries (timestamp, type, status, domain, client) VALUES
+             ({NOW} - 86400 * 9 + 86400 * {day}, 1, 2, 'listed.example', '192.0.2.31'),
+             ({NOW} - 86400 * 9 + 86400 * {day} + 5, 1, 2, 'www.example.com', '192.0.2.31')"
+        ));
+    }
+    let mut store = Store::default();
+    let first = store.import(&file.path).unwrap();
+    assert_eq!((first.rows, first.new_events, first.new_findings), (9, 9, 3));
+    let again = store.import(&file.path).unwrap();
+    assert_eq!((again.rows, again.new_events, again.new_findings), (9, 0, 0));
+    // A whole day is gone, as FTL deletes them, and one came.
+    file.run(&format!(
+        "DELETE FROM queries WHERE id < 4;
+         INSERT INTO queries (timestamp, type, status, domain, client)
+         VALUES ({NOW} - 7200, 1, 2, 'c.example', '192.0.2.31')"
+    ));
+    let later = store.import(&file.path).unwrap();
+    assert_eq!((later.rows, later.new_events, later.new_findings), (7, 1, 0));
+    // Of a day that lost its first row, the rest comes again: no more than that.
+    file.run("DELETE FROM queries WHERE id = 4");
+    assert_eq!(store.import(&file.path).unwrap().new_events, 1);
+    assert_eq!(store.import(&file.path).unwrap().new_events, 0);
+}
+
 #[test]
 fn what_may_still_change_waits() {
     let file = File::of(21, 1);

@@ -33,7 +33,7 @@ pub(crate) use self::follow::{Follower, Place, is_path};
 pub(crate) use self::packet::examples;
 pub(crate) use self::packet::{About, READ_BYTES};
 pub(crate) use self::session::{Handle, Session};
-pub(crate) use self::sqlite::{Copy, CopyError, Mark, copy};
+pub(crate) use self::sqlite::{Copy, CopyError, Mark, PAUSE as COPY_PAUSE, copy};
 pub(crate) use self::target::Target;
 
 /// Longest wait for an answer; the connection itself may take as long.

@@ -22,7 +22,7 @@ use crate::collect::Stop;
 /// Times a database that changes while it is copied is copied anew.
 const TRIES: u32 = 4;
 /// Between two of them: FTL writes once a minute, for some seconds.
-const PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 /// Bytes of a database's header.
 const HEADER_BYTES: usize = 100;
 
@@ -61,6 +61,8 @@ pub(crate) struct Copy<'a> {
     pub(crate) path: &'a str,
     pub(crate) to: &'a Path,
     pub(crate) bytes_max: u64,
+    /// Before it is tried anew; [`PAUSE`].
+    pub(crate) pause: Duration,
 }
 
 /// Copies the database at `path` into the file `to`, and its write-ahead log beside it, unless
@@ -72,7 +74,7 @@ pub(crate) fn copy(
     stop: &Stop,
 ) -> Result<Option<Mark>, CopyError> {
     for attempt in 0..TRIES {
-        if attempt > 0 && stop.sleep(PAUSE) {
+        if attempt > 0 && stop.sleep(copy.pause) {
             return Err(SshError::Stopped.into());
         }
         if is_being_written(session, copy.path)? {
@@ -159,3 +161,7 @@ fn pass(
     session.close(file)?;
     Ok(Some((at, hash.digest())))
 }
+
+#[cfg(test)]
+#[path = "sqlite_tests.rs"]
+mod tests;

@@ -49,6 +49,7 @@ const IFACE_BYTES_MAX: usize = 32;
 pub struct Database {
     connection: Connection,
     version: i64,
+    table: &'static str,
     sql: String,
     identity: String,
     newest: i64,
@@ -81,7 +82,8 @@ impl Database {
         let newest = format!("SELECT coalesce(max(id), 0) FROM {}", layout.table);
         let newest = connection.query_row(&newest, [], |row| row.get(0)).map_err(explained)?;
         let identity = identity(&connection, layout.table)?;
-        Ok(Self { version: layout.version, sql, identity, newest, connection })
+        let Layout { version, table, .. } = layout;
+        Ok(Self { version, table, sql, identity, newest, connection })
     }
 
     /// The greatest row id: for a progress bar.
@@ -128,41 +130,25 @@ impl Database {
         Ok(chunk)
     }
 
+    /// Whether row `id` is there and of that time: then it is the file that was read so far,
+    /// whatever became of its first rows.
+    ///
+    /// # Errors
+    /// As [`chunk`](Self::chunk).
+    pub fn holds(&self, id: i64, time: Timestamp) -> anyhow::Result<bool> {
+        let sql = format!("SELECT timestamp FROM {} WHERE id = ?1", self.table);
+        let of = |row: &Row<'_>| Ok(number(row.get_ref(0)?));
+        let found = self.connection.query_row(&sql, [id], of).optional().map_err(explained)?;
+        Ok(found.flatten().and_then(time_of) == Some(time))
+    }
+
     /// What the Pi-hole knows of the devices: one event for each address with a MAC, dated
-    /// when it was last seen there. Before version 5 there is no table of addresses.
+    /// when it was last seen there. Before version 3 there is no such table.
     ///
     /// # Errors
     /// As [`chunk`](Self::chunk).
     pub fn devices(&self) -> anyhow::Result<Vec<Event>> {
-        let tables = "SELECT name FROM sqlite_master WHERE type = 'table' LIMIT 1000";
-        let tables = strings(&self.connection, tables).map_err(explained)?;
-        let columns = |table: &str| -> anyhow::Result<Vec<String>> {
-            let sql = format!("SELECT name FROM pragma_table_info('{table}')");
-            strings(&self.connection, &sql).map_err(explained)
-        };
-        if !["network", "network_addresses"].iter().all(|n| tables.iter().any(|table| table == n)) {
-            return Ok(Vec::new());
-        }
-        let (network, addresses) = (columns("network")?, columns("network_addresses")?);
-        let has = |columns: &[String], name: &str| columns.iter().any(|column| column == name);
-        let whole = has(&network, "id")
-            && has(&network, "hwaddr")
-            && ["network_id", "ip", "lastSeen"].iter().all(|name| has(&addresses, name));
-        if !whole {
-            return Ok(Vec::new());
-        }
-        // The name moved from the one table to the other.
-        let name = match (has(&addresses, "name"), has(&network, "name")) {
-            (true, _) => "a.name",
-            (false, true) => "n.name",
-            _ => "NULL",
-        };
-        let iface = if has(&network, "interface") { "n.interface" } else { "NULL" };
-        let sql = format!(
-            "SELECT substr(n.hwaddr, 1, 64), substr(a.ip, 1, 64), a.lastSeen, \
-             substr({name}, 1, 256), substr({iface}, 1, 64) FROM network_addresses AS a \
-             JOIN network AS n ON n.id = a.network_id ORDER BY a.lastSeen LIMIT {DEVICES_MAX}"
-        );
+        let Some(sql) = self.devices_sql()? else { return Ok(Vec::new()) };
         let mut statement = self.connection.prepare(&sql).map_err(explained)?;
         let mut rows = statement.query([]).map_err(explained)?;
         let mut found = Vec::new();
@@ -170,6 +156,42 @@ impl Database {
             found.extend(device(row)?);
         }
         Ok(found)
+    }
+
+    /// MAC, address, time, name and interface. The addresses moved into a table of their own
+    /// in version 5, their names in version 8.
+    fn devices_sql(&self) -> anyhow::Result<Option<String>> {
+        let columns = |table: &str| -> anyhow::Result<Vec<String>> {
+            let sql = format!("SELECT name FROM pragma_table_info('{table}')");
+            strings(&self.connection, &sql).map_err(explained)
+        };
+        // Of a table that is not there there are none.
+        let (network, addresses) = (columns("network")?, columns("network_addresses")?);
+        let has = |columns: &[String], names: &[&str]| {
+            names.iter().all(|name| columns.iter().any(|column| column == name))
+        };
+        let by = |columns: &[String], table: &str, name: &str| {
+            has(columns, &[name]).then(|| format!("{table}.{name}"))
+        };
+        let linked = has(&addresses, &["network_id", "ip", "lastSeen"]) && has(&network, &["id"]);
+        let (from, ip, seen) = if linked {
+            let join = "network_addresses AS a JOIN network AS n ON n.id = a.network_id";
+            (join, "a.ip", "a.lastSeen")
+        } else if has(&network, &["ip", "lastQuery"]) {
+            ("network AS n", "n.ip", "n.lastQuery")
+        } else {
+            return Ok(None);
+        };
+        let name = by(&addresses, "a", "name").filter(|_| linked).or(by(&network, "n", "name"));
+        let iface = by(&network, "n", "interface");
+        let (name, iface) = [name, iface].map(|column| column.unwrap_or("NULL".into())).into();
+        Ok(has(&network, &["hwaddr"]).then(|| {
+            format!(
+                "SELECT substr(n.hwaddr, 1, 64), substr({ip}, 1, 64), {seen}, \
+                 substr({name}, 1, 256), substr({iface}, 1, 64) FROM {from} \
+                 ORDER BY {seen} LIMIT {DEVICES_MAX}"
+            )
+        }))
     }
 }
 
@@ -453,50 +475,5 @@ fn explained(error: rusqlite::Error) -> anyhow::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_locked_database_is_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pihole-FTL.db");
-        let writer = Connection::open(&path).unwrap();
-        writer
-            .execute_batch(
-                "CREATE TABLE ftl (id INTEGER PRIMARY KEY, value BLOB); INSERT INTO ftl VALUES (0, 1);
-                 CREATE TABLE queries (id INTEGER PRIMARY KEY, timestamp INTEGER, type INTEGER,
-                    status INTEGER, domain TEXT, client TEXT); BEGIN EXCLUSIVE",
-            )
-            .unwrap();
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let reader = Connection::open_with_flags(&path, flags).unwrap();
-        reader.busy_timeout(Duration::ZERO).unwrap();
-        let error = Layout::of(&reader).err().unwrap();
-        assert!(format!("{error:#}").contains("it is locked"), "{error:#}");
-        writer.execute_batch("COMMIT").unwrap();
-        assert!(Layout::of(&reader).is_ok());
-    }
-
-    proptest! {
-        /// Any values in any column.
-        #[test]
-        fn any_row_never_panics(
-            time: f64,
-            kind: i64,
-            status: i64,
-            name in prop::collection::vec(any::<u8>(), 0..300),
-            client in ".{0,40}",
-            reply: i64,
-            seconds: f64,
-        ) {
-            let connection = Connection::open_in_memory().unwrap();
-            let sql = "SELECT 1, ?1, ?2, ?3, ?4, ?5, ?4, ?5, ?6, ?7";
-            let values = rusqlite::params![time, kind, status, name, client, reply, seconds];
-            let mut statement = connection.prepare(sql).unwrap();
-            let mut rows = statement.query(values).unwrap();
-            let raw = raw(rows.next().unwrap().unwrap(), Timestamp::from_secs(1_795_444_327)).unwrap();
-            prop_assert_eq!(raw.id, 1);
-        }
-    }
-}
+#[path = "database_tests.rs"]
+mod tests;

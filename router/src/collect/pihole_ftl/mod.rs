@@ -108,7 +108,7 @@ impl Source {
     /// Reads what is new.
     fn look(&mut self, context: &Context) -> anyhow::Result<Ended> {
         let database = Database::open(&self.config.path)?;
-        if self.begin(&database, context).is_err() {
+        if self.begin(&database, context)?.is_err() {
             return Ok(Ended::Stopped);
         }
         loop {
@@ -136,18 +136,27 @@ impl Source {
     }
 
     /// Where to go on in this file.
-    fn begin(&mut self, database: &Database, context: &Context) -> Result<(), Closed> {
+    fn begin(
+        &mut self,
+        database: &Database,
+        context: &Context,
+    ) -> anyhow::Result<Result<(), Closed>> {
         let identity = database.identity().to_owned();
         let Some(place) = &self.place else {
             let after = if self.config.from_start { 0 } else { database.newest() };
             let last = context.clock.wall();
             self.place = Some(Place { identity, after, last });
             // The very first place at once: without it a restart would skip what came since.
-            return self.deliver(Vec::new(), context);
+            return Ok(self.deliver(Vec::new(), context));
         };
         let (same, older) = (place.identity == identity, database.newest() < place.after);
         if same && !older {
-            return Ok(());
+            return Ok(Ok(()));
+        }
+        // In version 1 the first row is all that names a file, until it is deleted.
+        if !same && !older && database.holds(place.after, place.last)? {
+            self.place = Some(Place { identity, ..place.clone() });
+            return Ok(self.deliver(Vec::new(), context));
         }
         context.counters.counter("pihole_ftl.begun_anew").inc();
         // Rows of an older copy were read already; those of a new file were not.
@@ -155,7 +164,7 @@ impl Source {
         let reason = if same { "pihole-database-older" } else { "pihole-database-new" };
         let gap = gap(place.last, reason);
         self.place = Some(Place { identity, after, last: place.last });
-        self.deliver(vec![gap], context)
+        Ok(self.deliver(vec![gap], context))
     }
 
     fn tell_devices(&mut self, database: &Database, context: &Context) -> anyhow::Result<Ended> {

@@ -165,6 +165,43 @@ fn a_file_that_was_begun_anew() {
     assert!(rig.look().unwrap().is_empty());
 }
 
+/// Version 1 has nothing but its first row to be known by, and deletes it one day.
+#[test]
+fn a_file_of_version_1_that_lost_its_first_rows() {
+    let mut rig = Rig::new(true);
+    rig.run(
+        "CREATE TABLE ftl (id INTEGER PRIMARY KEY, value BLOB); INSERT INTO ftl VALUES (0, 1);
+         CREATE TABLE queries (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp INTEGER,
+             type INTEGER, status INTEGER, domain TEXT, client TEXT)",
+    );
+    let row = |rig: &Rig, name: &str| {
+        let time = rig.clock.wall().nanos() / 1_000_000_000 - 120;
+        rig.run(&format!(
+            "INSERT INTO queries (timestamp, type, status, domain, client)
+             VALUES ({time}, 1, 2, '{name}', '192.0.2.31')"
+        ));
+    };
+    ["a.example", "b.example"].iter().for_each(|name| row(&rig, name));
+    assert_eq!(rig.look().unwrap(), ["a.example", "b.example"]);
+    rig.run("DELETE FROM queries WHERE id = 1");
+    row(&rig, "c.example");
+    rig.restart();
+    assert_eq!(rig.look().unwrap(), ["c.example"]);
+    // FTL upgrades it: now it is known by when its counters began.
+    rig.run("UPDATE ftl SET value = 2 WHERE id = 0; INSERT INTO ftl VALUES (2, 1795442400)");
+    assert!(rig.look().unwrap().is_empty());
+    row(&rig, "d.example");
+    assert_eq!(rig.look().unwrap(), ["d.example"]);
+    // Begun anew, and longer already: row 4 is another one.
+    rig.run(
+        "DELETE FROM queries; UPDATE ftl SET value = 1795449999 WHERE id = 2;
+             DELETE FROM sqlite_sequence",
+    );
+    rig.clock.advance(Duration::from_secs(60));
+    (0..5).for_each(|n| row(&rig, &format!("new{n}.example")));
+    assert_eq!(rig.look().unwrap().len(), 6, "a gap, and all of it");
+}
+
 #[test]
 fn bad_files_are_told_and_nothing_is_skipped() {
     let mut rig = Rig::new(true);
@@ -185,6 +222,10 @@ fn bad_files_are_told_and_nothing_is_skipped() {
     rig.run("UPDATE ftl SET value = 99 WHERE id = 0; ALTER TABLE query_storage RENAME domain TO q");
     refuses(&mut rig, "version 99 is newer");
     std::fs::write(rig.path(), &whole).unwrap();
+    // A version that is not known, and has what is needed, is read.
+    rig.run(
+        "UPDATE ftl SET value = 99 WHERE id = 0; ALTER TABLE query_storage ADD COLUMN later BLOB",
+    );
     assert_eq!(rig.look().unwrap(), ["a.example"]);
 }
 

@@ -19,7 +19,7 @@ use anyhow::Context as _;
 
 use super::Config;
 use crate::collect::{Collector, Context, pihole_ftl};
-use crate::ssh::{Copy, CopyError, Mark, Patience, Session, SshError, copy};
+use crate::ssh::{COPY_PAUSE, Copy, CopyError, Mark, Patience, Session, SshError, copy};
 
 /// What status and counters call it.
 const NAME: &str = "pihole-ssh-ftl";
@@ -76,7 +76,8 @@ impl Source {
     /// Whether there is a new copy. The connection is for the copy alone.
     fn copy(&mut self, to: &Path, context: &Context) -> Result<bool, CopyError> {
         let patience = Patience { stop: context.stop.clone(), clock: context.clock.clone() };
-        let what = Copy { path: &self.config.database, to, bytes_max: self.config.copy_bytes_max };
+        let (path, bytes_max) = (&self.config.database, self.config.copy_bytes_max);
+        let what = Copy { path, to, bytes_max, pause: COPY_PAUSE };
         let last = self.last.as_ref().filter(|_| self.settled).map(|(mark, _)| mark);
         let done = Session::open(&self.config.target(), patience)
             .map_err(CopyError::from)
