@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::config::PORT;
 use crate::control::{Reply, Request};
+use crate::detect::baseline;
 use crate::ingest::Incoming;
 use crate::store::days;
 use crate::store::days::keep::{self, Desk};
@@ -243,6 +244,10 @@ pub fn change(
                 format!("there is no feedback {id} in force; see `agentmon allow --list`")
             })?;
             Ok(row(&[("id", said.id.into()), ("alerts", said.alerts.into())]))
+        }
+        Request::ResetBaseline { who } => {
+            let forgotten = writer.change(|c| baseline::reset(c, who, now))?;
+            Ok(vec![done(u64::try_from(forgotten).unwrap_or(u64::MAX))])
         }
         Request::NameDevice { device, name } => {
             let who = match (device.parse::<Mac>(), device.parse::<IpAddr>()) {

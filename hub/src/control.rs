@@ -82,6 +82,11 @@ pub enum Request {
         /// The name; `None` takes it away.
         name: Option<String>,
     },
+    /// What was learnt of a device is forgotten; it learns from now on.
+    ResetBaseline {
+        /// As it stands in `habits`: a MAC, an address, or `*` for all.
+        who: String,
+    },
     /// Stores events as if a sensor had sent them: a zstd batch in base64 for a local,
     /// named source. Exactly once by (name, epoch, seq) like any batch.
     Import {

@@ -58,6 +58,7 @@ pub fn answer(
         | Request::Allow { .. }
         | Request::FalsePositive { .. }
         | Request::Forget { .. }
+        | Request::ResetBaseline { .. }
         | Request::NameDevice { .. }
         | Request::Cleanup { .. }
         | Request::Import { .. }

@@ -211,6 +211,7 @@ impl Answers for Core {
             | Request::Allow { .. }
             | Request::FalsePositive { .. }
             | Request::Forget { .. }
+            | Request::ResetBaseline { .. }
             | Request::NameDevice { .. }
             | Request::ImportZeek { .. } => self.change(request)?,
         };

@@ -472,15 +472,21 @@ fn the_hubs_detectors_judge_what_sensors_send_and_status_says_so() {
     config.detect.round_seconds = 1;
     let hub = start(dir.path(), config);
     let client = sensor(&join(&hub, "attic"));
-    let mut known = dns("www.known.example");
-    known.time = now().minus(Duration::from_secs(9 * 86_400));
-    client.ingest(&batch(7, 1, &[known, dns("cdn.known.example"), dns("fresh.example")])).unwrap();
+    // Nine days of one device, up to an hour ago.
+    let known = |hours: u64| {
+        let time = now().minus(Duration::from_secs(hours * 3_600));
+        Event { time, ..dns("www.known.example") }
+    };
+    let events: Vec<_> = (1..=216).rev().map(known).collect();
+    client.ingest(&batch(7, 1, &events)).unwrap();
+    wait_until(|| query(dir.path(), "SELECT count(*) > 0 FROM habits") == true);
+    client.ingest(&batch(7, 217, &[dns("cdn.known.example"), dns("www.fresh.example")])).unwrap();
     let told = "SELECT coalesce(max(concat_ws(' ', rule, subject, client)), '') FROM alerts";
     wait_until(|| query(dir.path(), told) == "new-domain fresh.example 192.0.2.9");
     assert_eq!(query(dir.path(), "SELECT count(*) FROM alerts"), 1);
     // The board is written after the commit that the query saw.
-    wait_until(|| detect(dir.path(), "/detectors/new-domain/findings") == 1);
-    assert_eq!(detect(dir.path(), "/detectors/new-domain/errors"), 0);
+    wait_until(|| detect(dir.path(), "/detectors/baseline/findings") == 1);
+    assert_eq!(detect(dir.path(), "/detectors/baseline/errors"), 0);
     wait_until(|| detect(dir.path(), "/rounds").as_u64() > Some(2));
     hub.stop().unwrap();
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use agentmon_router::collect::syslog::IpNet;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::baseline::BaselineArgs;
 use super::destinations::DestinationsArgs;
 use super::leaks::{ExfilArgs, LongArgs};
 use super::print::Format;
@@ -262,6 +263,23 @@ See also: agentmon devices, agentmon incident --all device:NAME, agentmon timeli
         "agentmon stats device:NAME, agentmon vendors"
     ))]
     Devices(DevicesArgs),
+    /// What is normal for each device and for the network
+    #[command(after_help = help!(
+        "agentmon baseline                           how well each device is known
+  agentmon baseline show laptop               its domains, places, ports, hours
+  agentmon baseline show network kind:place
+  agentmon baseline reset laptop              it learns anew from now on",
+        "agentmon new, agentmon alerts rule:off-profile"
+    ))]
+    Baseline(BaselineArgs),
+    /// What was never there before: domains, places, ports, devices
+    #[command(after_help = help!(
+        "agentmon new                                the last 24 hours
+  agentmon new kind:device --since 7d
+  agentmon new device:laptop kind:domain --json",
+        "agentmon baseline, agentmon alerts rule:new-domain"
+    ))]
+    New(ListArgs),
     /// Lists for routers: what was taken of each, from where, and what is wrong
     #[command(after_help = "\
 Examples:

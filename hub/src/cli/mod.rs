@@ -16,6 +16,7 @@ mod allow;
 mod args;
 mod authority;
 mod backend;
+mod baseline;
 mod beacons;
 mod beacons_rita;
 mod cleanup;
@@ -44,6 +45,7 @@ mod incident;
 mod leaks;
 mod list;
 mod llm;
+mod new;
 mod places;
 mod print;
 mod processes;
@@ -166,6 +168,8 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Timeline(args) => timeline::run(&args, context),
         Command::Device(args) => device::run(&args, context),
         Command::Devices(args) => devices::run(&args, context),
+        Command::Baseline(args) => baseline::run(&args, context),
+        Command::New(args) => new::run(&args, context),
         Command::Vendors(_) | Command::Destinations(_) => unreachable!("needs no store"),
         Command::Feeds(args) => feeds::run(&args, context),
         Command::Llm(args) => llm::run(&args, context),

@@ -85,8 +85,13 @@ pub(super) struct Home {
 
 impl Home {
     pub(super) fn new() -> Self {
+        Self::of(CAST.len())
+    }
+
+    /// So many devices, at most 200: the cast, and then the cast again.
+    pub(super) fn of(count: usize) -> Self {
         let device = |(i, (name, profile)): (usize, &(&'static str, Profile))| {
-            let n = u8::try_from(i).expect("forty devices fit in a byte");
+            let n = u8::try_from(i).expect("the devices fit in a byte");
             // Phones make up their MACs (the locally administered bit).
             let first = if *profile == Profile::Phone { 2 } else { 0 };
             let mac = Mac([first, 0, 0x5e, 0, 0x53, n]);
@@ -98,7 +103,7 @@ impl Home {
             };
             Device { name, profile: *profile, mac, ip }
         };
-        Self { devices: CAST.iter().enumerate().map(device).collect() }
+        Self { devices: CAST.iter().cycle().take(count.min(200)).enumerate().map(device).collect() }
     }
 
     /// The device of that name.

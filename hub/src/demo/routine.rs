@@ -178,11 +178,12 @@ const REFUSED: [&str; 8] = [
 
 /// The whole day of everybody.
 pub(super) fn play(home: &Home, world: &mut World) {
+    let pace = world.pace;
     for device in &home.devices {
         presence(device, world);
         clock(device, world);
         for poll in polls(device.profile) {
-            repeat(device, poll, world);
+            repeat(device, poll, pace, world);
         }
         for (session, count, from, to) in sessions(device.profile) {
             for _ in 0..*count {
@@ -231,13 +232,14 @@ fn clock(device: &Device, world: &mut World) {
     }
 }
 
-fn repeat(device: &Device, poll: &Poll, world: &mut World) {
-    let mut seconds = world.rng.random_range(0.0..poll.every_s);
+fn repeat(device: &Device, poll: &Poll, pace: f64, world: &mut World) {
+    let every_s = poll.every_s * pace;
+    let mut seconds = world.rng.random_range(0.0..every_s);
     while seconds < DAY_SECONDS as f64 {
         let time = world.at(seconds);
         let talk = Talk::https(world.bytes(poll.out), world.bytes(poll.inward), 2);
         world.visit(time, device, poll.name, talk);
-        seconds += world.about(poll.every_s, poll.jitter_percent);
+        seconds += world.about(every_s, poll.jitter_percent);
     }
 }
 
@@ -267,6 +269,10 @@ fn browse(device: &Device, start: Timestamp, world: &mut World) {
     let mut time = start;
     for _ in 0..world.rng.random_range(2..8) {
         let site = SITES.get(world.rng.random_range(0..SITES.len())).copied().unwrap_or("news");
+        // People also read what nobody here has read before.
+        let rare = world.wide && world.rng.random_bool(0.3);
+        let rare = rare.then(|| format!("site{}", world.rng.random_range(0..20_000)));
+        let site = rare.as_deref().unwrap_or(site);
         for sub in ["www", "static", "api"] {
             let (out, inward) = (world.bytes(3_000), world.bytes(180_000));
             world.visit(

@@ -73,6 +73,10 @@ pub(super) struct World {
     pub(super) rng: StdRng,
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
+    /// Polls come so many times as rarely.
+    pub(super) pace: f64,
+    /// People read what nobody has read before.
+    pub(super) wide: bool,
     offset_seconds: i64,
     events: Vec<Event>,
     /// Visits to come, in any order: what a device has been told depends on what came
@@ -91,6 +95,8 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             start: end.minus(Duration::from_secs(DAY_SECONDS)),
             end,
+            pace: 1.0,
+            wide: false,
             offset_seconds,
             events: Vec::with_capacity(150_000),
             visits: Vec::new(),

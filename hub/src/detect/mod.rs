@@ -13,10 +13,10 @@
 //!   late events are judged by a run of their own.
 //! - Its scoring is a pure function with a table of tests.
 
+pub(crate) mod baseline;
 pub mod beacon;
 mod board;
 pub(crate) mod leaks;
-mod new_domain;
 mod plan;
 pub(crate) mod round;
 #[cfg(test)]
@@ -79,8 +79,8 @@ pub struct Config {
     pub round_seconds: u64,
     /// A detector's run that takes longer is stopped, counted and tried again later.
     pub run_seconds_max: u64,
-    /// Names never asked for before.
-    pub new_domain: new_domain::Config,
+    /// What is normal for each device, and what is not.
+    pub baseline: baseline::Config,
     /// What calls home again and again.
     pub beacon: beacon::detector::Config,
     /// What leaves, what hides, what spreads, who is silent.
@@ -95,7 +95,7 @@ impl Default for Config {
             enabled: true,
             round_seconds: 60,
             run_seconds_max: 120,
-            new_domain: new_domain::Config::default(),
+            baseline: baseline::Config::default(),
             beacon: beacon::detector::Config::default(),
             leaks: leaks::Config::default(),
             unreported: unreported::Config::default(),
@@ -115,7 +115,7 @@ impl Config {
         };
         within("round_seconds", self.round_seconds, 1, 86_400)?;
         within("run_seconds_max", self.run_seconds_max, 1, 3_600)?;
-        within("new_domain.learning_days", self.new_domain.learning_days.into(), 0, 365)?;
+        self.baseline.validate()?;
         self.leaks.validate().map_err(|(key, allowed)| (format!("leaks.{key}"), allowed))
     }
 }
@@ -126,7 +126,7 @@ pub(crate) fn registry(config: &Config) -> Vec<Box<dyn Windowed>> {
         enabled.then(|| Box::new(detector) as Box<dyn Windowed>)
     }
     let all = [
-        on(config.new_domain.enabled, new_domain::NewDomain::new(&config.new_domain)),
+        on(config.baseline.enabled, baseline::Baseline::new(&config.baseline)),
         on(config.beacon.enabled, beacon::detector::Detector),
         on(config.unreported.enabled, unreported::Unreported),
     ];

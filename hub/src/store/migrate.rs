@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0010_fusion.sql"),
     include_str!("migrations/0011_llm.sql"),
     include_str!("migrations/0012_story.sql"),
+    include_str!("migrations/0013_baseline.sql"),
 ];
 
 /// Newest version this program knows.

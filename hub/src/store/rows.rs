@@ -415,3 +415,16 @@ rows!(
     /// Hours of event time, and the round before which something last fell into them.
     ArrivalRows, "arrivals" { hour: Time, round: Int64Builder }
 );
+rows!(
+    /// What devices do, by local day.
+    HabitRows, "habits" {
+        who: Text, kind: Text, what: Text, first_seen: Time, day: Int32Builder, bits: UInt64Builder,
+    }
+);
+rows!(
+    /// What devices moved, by hour.
+    HourRows, "hours" {
+        who: Text, hour: Time, up: UInt64Builder, down: UInt64Builder, flows: UInt64Builder,
+        questions: UInt64Builder, odd: UInt8Builder,
+    }
+);
