@@ -470,6 +470,8 @@ fn the_hubs_detectors_judge_what_sensors_send_and_status_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config();
     config.detect.round_seconds = 1;
+    // One question an hour is a beacon too.
+    config.detect.beacon.enabled = false;
     let hub = start(dir.path(), config);
     let client = sensor(&join(&hub, "attic"));
     // Nine days of one device, up to an hour ago.
