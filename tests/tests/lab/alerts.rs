@@ -88,9 +88,15 @@ fn benign(world: &World) {
         dns::ask("tv", lookalike, name, dns::A);
     }
     let mut rng = world.rng();
-    for _ in 0..120 {
+    // A page with many pictures; three times as many names within seconds, and nothing fetched,
+    // are what a tool that hides data in names does.
+    for n in 0..40 {
         let hash: u64 = rng.random();
         dns::ask("tv", hashes, &format!("{hash:016x}.cdn.example"), dns::A);
+        // Who asks for a picture fetches it; a tunnel does not.
+        if n % 12 == 0 {
+            traffic::tcp("tv", hashes, "198.51.100.70:443", 100, 100);
+        }
     }
     dns::ask("tv", explained, "www.example.org", dns::A);
     for _ in 0..5 {
