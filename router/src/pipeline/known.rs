@@ -27,9 +27,9 @@ use agentmon_core::time::Mono;
 use crate::ratelimit::LogLimit;
 
 /// Least time between two writes.
-const WRITE_EVERY: Duration = Duration::from_secs(600);
+pub(super) const WRITE_EVERY: Duration = Duration::from_secs(600);
 /// How often the progress of learning is written.
-const LEARNT_EVERY: Duration = Duration::from_secs(3_600);
+pub(super) const LEARNT_EVERY: Duration = Duration::from_secs(3_600);
 /// A first write comes soon: a person may try things out.
 const FIRST_AFTER: Duration = Duration::from_secs(10);
 /// Largest file: the header, and a line of 18 bytes for each device.
@@ -54,7 +54,7 @@ impl Known {
             return;
         }
         path.clone_into(&mut self.path);
-        let kept = match read(path) {
+        let kept = match read(path, FILE_BYTES_MAX) {
             Ok(text) => parse(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => KnownDevices::default(),
             Err(error) => {
@@ -106,10 +106,11 @@ impl Known {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+/// At most `bytes_max` of a file.
+pub(super) fn read(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     let file = crate::tail::position::open_regular(path)?;
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    file.take(bytes_max).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -131,7 +132,8 @@ fn text(known: &KnownDevices) -> String {
     text
 }
 
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+/// Puts a file in the place of another, as a whole.
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let beside = path.with_extension("new");
     // Whatever an interrupted write, or somebody else, has left there.
     drop(fs::remove_file(&beside));

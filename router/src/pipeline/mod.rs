@@ -17,6 +17,7 @@ mod event_time;
 mod hits;
 mod hosts;
 mod known;
+mod known_ports;
 mod macs;
 pub mod naming;
 pub mod recent;
@@ -47,6 +48,7 @@ use crate::sys::release_memory;
 use crate::wake::Wake;
 use event_time::EventTime;
 use known::Known;
+use known_ports::KnownPortsFile;
 use macs::Macs;
 use naming::Naming;
 use recent::Recent;
@@ -179,6 +181,7 @@ pub struct Pipeline {
     macs: Macs,
     naming: Naming,
     known: Known,
+    known_ports: KnownPortsFile,
     look_ups: LookUps,
     twins: Twins,
     time: EventTime,
@@ -241,6 +244,7 @@ impl Pipeline {
             macs: Macs::default(),
             naming: Naming::default(),
             known: Known::default(),
+            known_ports: KnownPortsFile::default(),
             look_ups: LookUps::default(),
             twins: Twins::default(),
             time: EventTime::default(),
@@ -279,6 +283,7 @@ impl Pipeline {
         self.flush();
         self.answer_requests();
         self.known.write(&self.engine, self.parts.clock.mono());
+        self.known_ports.write(&self.engine, self.parts.clock.mono());
     }
 
     /// How long nothing is due.
@@ -395,6 +400,7 @@ impl Pipeline {
         self.parts.model.tick(now, self.count.events.get());
         self.look(now);
         self.known.tick(&self.engine, now);
+        self.known_ports.tick(&self.engine, now);
         self.naming.tick(now);
         let mut status: Tier0Status = self.engine.status().into_iter().collect();
         status.insert("pipeline.addresses", self.macs.len() as u64);
@@ -477,6 +483,7 @@ impl Pipeline {
                 Some(Request::Devices(config)) => {
                     self.naming.reconfigure(&config);
                     self.known.open(&config.known_path, &mut self.engine);
+                    self.known_ports.open(&config.known_path, &mut self.engine);
                 }
             }
         }

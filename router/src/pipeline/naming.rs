@@ -43,7 +43,8 @@ pub struct Config {
     /// look-ups: the names they give to private addresses are names of devices.
     pub hosts: Vec<PathBuf>,
     /// Where the devices seen so far are kept, so that after a restart they are not new.
-    /// Empty: `known-devices` in the state directory.
+    /// Empty: `known-devices` in the state directory. Beside it `known-ports` is kept, what
+    /// ports each device uses.
     pub known_path: PathBuf,
 }
 

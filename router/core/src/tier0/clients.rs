@@ -35,6 +35,11 @@ impl<S: Default> Clients<S> {
         state
     }
 
+    /// All of them, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, &S)> {
+        self.map.iter().map(|(client, (_, state))| (*client, state))
+    }
+
     /// Clients followed.
     pub(super) fn len(&self) -> usize {
         self.map.len()

@@ -390,6 +390,30 @@ impl Engine {
         self.new_device.remember(kept);
     }
 
+    /// The ports each device is known to use, to be kept over a restart, and a number that
+    /// changes whenever there is a new one.
+    #[must_use]
+    pub fn known_ports(&self) -> (unusual_port::KnownPorts, u64) {
+        (self.unusual_port.known(self.steady.passed()), self.unusual_port.changes())
+    }
+
+    /// The number of [`Self::known_ports`] alone.
+    #[must_use]
+    pub const fn known_ports_changes(&self) -> u64 {
+        self.unusual_port.changes()
+    }
+
+    /// Whether the ports of some device are still learnt and not told.
+    #[must_use]
+    pub fn is_learning_ports(&self) -> bool {
+        self.unusual_port.is_learning(self.steady.passed())
+    }
+
+    /// The ports an earlier life knew.
+    pub fn remember_ports(&mut self, kept: unusual_port::KnownPorts) {
+        self.unusual_port.remember(kept, self.steady.passed());
+    }
+
     /// The wall clock was set from `from` to `to`. Detectors do not mind; the ages of names
     /// stay true.
     pub fn clock_set(&mut self, from: Timestamp, to: Timestamp) {

@@ -46,6 +46,11 @@ impl Steady {
         self.newest = Some(if newest.since(time) > STEP_MAX { time } else { newest.max(time) });
         Moment { time, steady: self.passed }
     }
+
+    /// The time that has passed.
+    pub(super) const fn passed(&self) -> Mono {
+        self.passed
+    }
 }
 
 #[cfg(test)]

@@ -11,14 +11,15 @@
 //! games agree on high ports anew each time.
 //!
 //! Budget: 0.1 us per flow. Invariants: at most [`PORTS_MAX`] ports for each of a bounded
-//! number of devices; a full profile is counted and learns no more; time is steady time. The
-//! profile begins anew with the program.
+//! number of devices; a full profile is counted and learns no more; time is steady time; what
+//! was learnt is kept over a restart by whoever runs this ([`KnownPorts`]).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::clients::Clients;
+use super::clients::{CLIENTS_MAX, Clients};
 use super::locals::Locals;
 use super::moment::Moment;
 use super::sum::Sum;
@@ -79,15 +80,46 @@ impl Config {
     }
 }
 
+/// What is known of the devices' ports, to be kept over a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownPorts {
+    /// At most [`DEVICES_MAX`].
+    pub devices: Vec<DevicePorts>,
+}
+
+/// Most devices whose ports are known.
+pub const DEVICES_MAX: usize = CLIENTS_MAX;
+
+/// What is known of one device's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DevicePorts {
+    /// As in [`crate::names::who`].
+    pub device: IpAddr,
+    /// How long it was watched.
+    pub watched: Duration,
+    /// At most [`PORTS_MAX`].
+    pub ports: Vec<Service>,
+}
+
 /// One device.
 #[derive(Debug, Default)]
 struct Profile {
     /// First flow.
     since: Option<Mono>,
+    /// How long it was watched in earlier lives.
+    before: Duration,
     /// At most [`PORTS_MAX`].
     ports: Vec<Service>,
     told: u32,
     told_since: Mono,
+}
+
+impl Profile {
+    /// How long the device was watched.
+    fn watched(&self, now: Mono) -> Duration {
+        let here = self.since.map_or(Duration::ZERO, |since| now.since(since));
+        self.before.saturating_add(here)
+    }
 }
 
 /// The detector.
@@ -99,11 +131,19 @@ pub(super) struct Detector {
     saturated: u64,
     /// Findings left out in favour of one about many ports.
     folded: u64,
+    /// Ports learnt and devices first seen in this life.
+    changes: u64,
 }
 
 impl Detector {
     pub(super) fn new(config: &Config) -> Self {
-        Self { config: config.clone(), devices: Clients::new(), saturated: 0, folded: 0 }
+        Self {
+            config: config.clone(),
+            devices: Clients::new(),
+            saturated: 0,
+            folded: 0,
+            changes: 0,
+        }
     }
 
     pub(super) fn reconfigure(&mut self, config: &Config) {
@@ -123,17 +163,20 @@ impl Detector {
             return;
         }
         let profile = self.devices.state(flow.mac.map_or(flow.src.ip, device_key), at.steady);
-        let since = *profile.since.get_or_insert(at.steady);
+        self.changes += u64::from(profile.since.is_none() && profile.before.is_zero());
+        profile.since.get_or_insert(at.steady);
+        let watched = profile.watched(at.steady);
         let service = Service { port: flow.dst.port, proto: flow.proto };
         if !config.concerns(flow, service) || profile.ports.contains(&service) {
             return;
         }
         if profile.ports.len() < PORTS_MAX {
             profile.ports.push(service);
+            self.changes += 1;
         } else {
             self.saturated += 1;
         }
-        if at.steady.since(since) < Duration::from_secs(config.learning_seconds) {
+        if watched < Duration::from_secs(config.learning_seconds) {
             return;
         }
         if profile.told == 0
@@ -142,7 +185,6 @@ impl Detector {
             (profile.told, profile.told_since) = (0, at.steady);
         }
         profile.told = profile.told.saturating_add(1);
-        let watched = at.steady.since(since);
         let finding = match profile.told.checked_sub(config.many) {
             None | Some(0) => one(config, flow, service, watched),
             Some(1) => several(config, flow, service),
@@ -152,6 +194,42 @@ impl Detector {
             }
         };
         found.push(Found { time: at.time, finding });
+    }
+
+    /// A number that changes whenever there is more to keep.
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether some device's ports are still learnt and not told.
+    pub(super) fn is_learning(&self, now: Mono) -> bool {
+        let span = Duration::from_secs(self.config.learning_seconds);
+        self.config.enabled && self.devices.iter().any(|(_, p)| p.watched(now) < span)
+    }
+
+    /// What is known, in the order of the devices' addresses.
+    pub(super) fn known(&self, now: Mono) -> KnownPorts {
+        let of = |(device, profile): (IpAddr, &Profile)| DevicePorts {
+            device,
+            watched: profile.watched(now),
+            ports: profile.ports.clone(),
+        };
+        let mut devices: Vec<_> = self.devices.iter().map(of).collect();
+        devices.sort_unstable_by_key(|known| known.device);
+        KnownPorts { devices }
+    }
+
+    /// What an earlier life knew.
+    pub(super) fn remember(&mut self, kept: KnownPorts, now: Mono) {
+        for known in kept.devices.into_iter().take(DEVICES_MAX) {
+            let profile = self.devices.state(known.device, now);
+            profile.before = profile.before.max(known.watched);
+            for service in known.ports.into_iter().take(PORTS_MAX) {
+                if profile.ports.len() < PORTS_MAX && !profile.ports.contains(&service) {
+                    profile.ports.push(service);
+                }
+            }
+        }
     }
 
     pub(super) fn status(&self) -> [(&'static str, u64); 4] {
@@ -273,6 +351,48 @@ mod tests {
         let mut s = watched();
         s.flow(4_000, flow("192.168.1.6", "203.0.113.9:4444"));
         s.said(&[]);
+    }
+
+    /// What one life learnt, the next one knows; a device half learnt goes on from there.
+    #[test]
+    fn a_restart_forgets_nothing() {
+        let s = watched();
+        let (kept, changes) = s.engine.known_ports();
+        assert_eq!(changes, 2, "a device and a port");
+        assert_eq!(kept.devices.len(), 1);
+        assert_eq!(kept.devices[0].watched, Duration::from_secs(3_600));
+        let mut config = Tier0Config::default();
+        config.unusual_port.learning_seconds = 3_600;
+        let mut next = Script::new(config.clone(), "unusual-port");
+        next.engine.remember_ports(kept.clone());
+        assert_eq!(next.engine.known_ports(), (kept.clone(), 0));
+        next.flow(0, flow(CAMERA, "203.0.113.9:7000"));
+        next.flow(1, flow(CAMERA, "203.0.113.9:4444"));
+        next.said(&["4444/tcp"]);
+        // Ten minutes less: so long it is learnt still.
+        let mut half = kept;
+        half.devices[0].watched = Duration::from_secs(3_000);
+        let mut next = Script::new(config, "unusual-port");
+        next.engine.remember_ports(half);
+        next.flow(0, flow(CAMERA, "203.0.113.9:4444"));
+        next.flow(300, flow(CAMERA, "203.0.113.9:4445"));
+        next.said(&[]);
+        next.flow(600, flow(CAMERA, "203.0.113.9:4446"));
+        next.said(&["4446/tcp"]);
+    }
+
+    #[test]
+    fn nobody_makes_it_remember_without_bounds() {
+        let device = |n: u32| DevicePorts {
+            device: std::net::Ipv4Addr::from(n).into(),
+            watched: Duration::MAX / 4,
+            ports: (1..=1_000).map(|port| Service { port, proto: proto::TCP }).collect(),
+        };
+        let mut s = watched();
+        s.engine.remember_ports(KnownPorts { devices: (0..3_000).map(device).collect() });
+        let (known, _) = s.engine.known_ports();
+        assert!(known.devices.len() <= DEVICES_MAX);
+        assert!(known.devices.iter().all(|known| known.ports.len() <= PORTS_MAX));
     }
 
     #[test]
