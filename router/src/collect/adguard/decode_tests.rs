@@ -122,6 +122,23 @@ fn broken_entries() {
     refused("<html>", EntryError::Json);
 }
 
+/// Every shape: what is read of it, or why it is none.
+#[test]
+fn all_shapes() {
+    let lines = include_str!("shapes.tsv").lines().filter_map(|line| line.split_once('\t'));
+    let mut checked = 0;
+    for (expected, line) in lines {
+        let read = match decode(line.as_bytes(), NOW) {
+            Ok(entry) if entry.imperfect => format!("{} imperfect", show(&entry.event)),
+            Ok(entry) => show(&entry.event),
+            Err(error) => format!("{error:?}"),
+        };
+        assert_eq!(read, expected, "{line}");
+        checked += 1;
+    }
+    assert_eq!(checked, 14);
+}
+
 proptest! {
     #[test]
     fn any_entry_gives_an_answer(

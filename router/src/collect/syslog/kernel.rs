@@ -202,6 +202,19 @@ mod tests {
         );
     }
 
+    /// Every shape, as it stands in a log: what is read of it.
+    #[test]
+    fn all_shapes() {
+        let lines = include_str!("kernel.tsv").lines().filter_map(|line| line.split_once('\t'));
+        let mut checked = 0;
+        for (expected, line) in lines {
+            let (_, message) = line.split_once("kernel: ").expect("the kernel's");
+            check(message, expected);
+            checked += 1;
+        }
+        assert_eq!(checked, 21);
+    }
+
     #[test]
     fn protocols() {
         let with =
