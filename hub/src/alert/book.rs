@@ -12,7 +12,7 @@
 //! same client and within [`FOLD_WITHIN`] of it, fold into its alert; what it covers and
 //! comes later within that time does so at once. A folded alert keeps its key and counts
 //! on silently; it unfolds when its severity rises above that of the sum, or when another
-//! rule speaks of it too. One that a person has acknowledged, allowed or dismissed is left as
+//! rule speaks of it that no sum tells. One that a person has acknowledged, allowed or dismissed is left as
 //! it is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -160,14 +160,17 @@ impl Alert {
         self.findings = self.findings.saturating_add(1);
         let key = self.part_key(&seen.finding);
         let part = Part::of(&key, seen.time, score(&seen.finding), &seen.finding.why);
-        match self.parts.get_mut(&key) {
-            Some(known) => known.merge(part),
-            None => drop(self.parts.insert(key.clone(), part)),
-        }
+        let more = match self.parts.get_mut(&key) {
+            Some(known) => {
+                known.merge(part);
+                false
+            }
+            None => self.parts.insert(key.clone(), part).is_none(),
+        };
         self.touched.insert(key);
-        let unfolds =
-            |folded: Folded| self.own_severity() > folded.severity || self.sole().is_none();
-        if self.folded.is_some_and(unfolds) {
+        // What is said anew may be more than the sum tells; if not, it folds again.
+        let more = more && self.sole().is_none();
+        if self.folded.is_some_and(|folded| more || self.own_severity() > folded.severity) {
             self.folded = None;
         }
     }
@@ -391,20 +394,67 @@ impl Book {
     /// The alert at `position` was just found: folds others into it, and it into another.
     fn fold(&mut self, position: usize, time: Timestamp) {
         let Some(alert) = self.alerts.get(position) else { return };
-        let Some(rule) = alert.sole() else { return };
-        let groups = [&alert.mac, &alert.client].into_iter().flatten();
-        let groups = groups.filter_map(|who| self.groups.get(&(rule.to_owned(), who.clone())));
         let mut folds = Vec::new();
-        for (at, other) in groups.flatten().filter_map(|at| Some((*at, self.alerts.get(*at)?))) {
-            if other.folds_into(alert, time) {
-                folds.push((at, position));
-            } else if alert.folds_into(other, time) {
-                folds.push((position, at));
+        if let Some(rule) = alert.sole() {
+            let others = self.speaking(rule, alert);
+            for (at, other) in others.filter_map(|at| Some((at, self.alerts.get(at)?))) {
+                if other.folds_into(alert, time) {
+                    folds.push((at, position));
+                } else if alert.folds_into(other, time) {
+                    folds.push((position, at));
+                } else if other.sole().is_none() {
+                    folds.extend(self.sums_of(at, time).map(|wide| (at, wide)));
+                }
             }
+        } else {
+            folds.extend(self.sums_of(position, time).map(|wide| (position, wide)));
         }
         for (narrow, wide) in folds {
             self.fold_into(narrow, wide);
         }
+    }
+
+    /// The alerts of the same device or address of which the rule speaks.
+    fn speaking<'a>(&'a self, rule: &'a str, alert: &'a Alert) -> impl Iterator<Item = usize> + 'a {
+        let who = [&alert.mac, &alert.client].into_iter().flatten();
+        let groups = who.filter_map(move |who| self.groups.get(&(rule.to_owned(), who.clone())));
+        groups.flatten().copied()
+    }
+
+    /// The gravest of the sums that together say all that several rules say of an alert.
+    fn sums_of(&self, position: usize, time: Timestamp) -> Option<usize> {
+        let alert = self.alerts.get(position)?;
+        if !alert.free() || alert.still_acked().is_some() || alert.last.distance(time) > FOLD_WITHIN
+        {
+            return None;
+        }
+        let mut all = Vec::new();
+        for (rule, subject) in alert.parts.keys() {
+            let covers = |at: &usize| {
+                let sum = self.alerts.get(*at).filter(|sum| sum.free());
+                let sum = sum.filter(|sum| sum.last.distance(time) <= FOLD_WITHIN);
+                let other_device =
+                    |sum: &&Alert| alert.mac.is_none() || sum.mac.is_none() || alert.mac == sum.mac;
+                sum.filter(other_device).and_then(Alert::sum).is_some_and(|(of, wide)| {
+                    of == rule && *at != position && wide.covers(rule, subject)
+                })
+            };
+            all.extend(self.speaking(rule, alert).filter(covers).take(1));
+            if all.is_empty() {
+                return None;
+            }
+        }
+        // One for each part, or it says more than they do.
+        if all.len() < alert.parts.len() {
+            return None;
+        }
+        let graver = |at: &usize| {
+            let sum = self.alerts.get(*at);
+            (sum.map(Alert::own_severity), std::cmp::Reverse(sum.map(|sum| sum.id)))
+        };
+        let gravest = all.into_iter().max_by_key(graver)?;
+        let severity = self.alerts.get(gravest)?.own_severity();
+        (alert.own_severity() <= severity).then_some(gravest)
     }
 
     fn fold_into(&mut self, narrow: usize, wide: usize) {

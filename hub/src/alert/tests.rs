@@ -223,6 +223,27 @@ proptest::proptest! {
 }
 
 #[test]
+fn what_sums_of_all_its_rules_tell_is_folded() {
+    let both = [
+        "0 192.0.2.7 firewall 0.3 192.0.2.130:23/tcp",
+        "0 192.0.2.7 direct-ip 0.5 192.0.2.130:23/tcp",
+        "1 192.0.2.7 direct-ip 0.6 many addresses",
+    ];
+    check(&both, &["192.0.2.130:23/tcp open", "many addresses open"], &[1, 2]);
+    let three = [both[0], both[1], both[2], "2 192.0.2.7 firewall 0.7 fan-out"];
+    let folded = ["192.0.2.130:23/tcp folded 2", "many addresses open", "fan-out open"];
+    check(&three, &folded, &[2, 3]);
+    // The sums first.
+    let turned =
+        [three[3], three[2], three[0], three[1], "3 192.0.2.7 firewall 0.3 192.0.2.130:23/tcp"];
+    let folded = ["fan-out open", "many addresses open", "192.0.2.130:23/tcp folded 1"];
+    check(&turned, &folded, &[1, 2]);
+    // A third rule says more.
+    let more = [three[0], three[1], three[2], three[3], "4 192.0.2.7 blocklist 0.3 192.0.2.130"];
+    check(&more, &["192.0.2.130:23/tcp open", "many addresses open", "fan-out open"], &[1, 2, 3]);
+}
+
+#[test]
 fn detectors_that_agree_make_one_alert() {
     check(
         &[
