@@ -14,7 +14,8 @@ use super::super::context::Context;
 use super::super::directory::Directory;
 use super::super::sheet::{Record, Row, Sheet};
 use super::super::{dns, list, when};
-use super::sources::{self, Source};
+use super::Found;
+use super::sources;
 use super::tell::Beside;
 use super::weave::{self, Woven};
 
@@ -39,7 +40,7 @@ pub(super) struct Joined {
 
 /// Reads what belongs to the connections.
 pub(super) fn join(
-    found: &[(&Source, Sheet, Vec<Record>)],
+    found: &[Found],
     names: &Directory,
     context: &mut Context<'_>,
 ) -> anyhow::Result<Joined> {

@@ -102,8 +102,8 @@ struct Line {
     record: Record,
 }
 
-/// The spans looked through, newest first, while less than a screenful is found.
-const SPANS: [u64; 5] = [3_600, 6 * 3_600, 86_400, 4 * 86_400, 16 * 86_400];
+/// The first span looked through; longer ones while less than a screenful is found.
+const FIRST_SPAN: Duration = Duration::from_secs(3 * 3_600);
 /// More lines than this are read in one go.
 const SCREEN_MAX: u64 = 10_000;
 
@@ -120,7 +120,7 @@ pub(crate) fn run(args: &TimelineArgs, context: &mut Context<'_>) -> anyhow::Res
     let asked = Asked { kinds, words, wanted };
     let mut lines = newest(&asked, &names, context)?;
     lines.sort_by_key(|line| line.time);
-    print(&asked, &lines, context)?;
+    print(&asked, lines, context)?;
     say_drops(&asked, context)?;
     Ok(Exit::Fine)
 }
@@ -164,15 +164,21 @@ fn flags(args: &TimelineArgs) -> Vec<Word> {
     given.map(|(key, value)| Word { key, negated: false, values: vec![value] }).collect()
 }
 
-fn print(asked: &Asked, lines: &[Line], context: &mut Context<'_>) -> anyhow::Result<()> {
+/// The latest lines, and the silences that reach into their time.
+fn print(asked: &Asked, mut lines: Vec<Line>, context: &mut Context<'_>) -> anyhow::Result<()> {
     let wanted = &asked.wanted;
-    let rows = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+    let quiet = silent(asked, context)?;
+    let rows = u64::try_from(lines.len() + quiet.len()).unwrap_or(u64::MAX);
     let skip = rows.saturating_sub(wanted.limit);
+    let cut = usize::try_from(skip).unwrap_or(usize::MAX).min(lines.len());
+    lines.drain(..cut);
+    // One that began before what is shown is told at its begin.
+    let from = lines.first().map(|line| line.time).filter(|_| skip > 0).or(wanted.since);
+    lines.extend(quiet.iter().map(|silence| silence.line(from)));
+    lines.sort_by_key(|line| line.time);
     let sheet = sheet();
     let mut printer = Printer::new(wanted.format, &sheet, &context.look, context.out);
-    for line in lines.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)) {
-        printer.record(&line.record)?;
-    }
+    lines.iter().try_for_each(|line| printer.record(&line.record))?;
     printer.finish()?;
     if skip > 0 {
         let shown = units::plural(wanted.limit, "entry", "entries");
@@ -185,6 +191,9 @@ fn print(asked: &Asked, lines: &[Line], context: &mut Context<'_>) -> anyhow::Re
     Ok(())
 }
 
+/// What was read of one kind.
+type Found = (&'static Source, Sheet, Vec<Record>);
+
 /// Looks through longer and longer spans, newest first.
 fn newest(
     asked: &Asked,
@@ -192,19 +201,33 @@ fn newest(
     context: &mut Context<'_>,
 ) -> anyhow::Result<Vec<Line>> {
     let end = asked.wanted.until.unwrap_or(context.look.now).min(context.look.now);
-    for span in SPANS {
-        let since = end.minus(Duration::from_secs(span));
+    let (mut span, limit) = (FIRST_SPAN, asked.wanted.limit);
+    loop {
+        let since = end.minus(span);
         let shorter = asked.wanted.since.is_none_or(|all| all < since);
-        if !shorter || asked.wanted.limit > SCREEN_MAX {
+        if !shorter || limit > SCREEN_MAX {
             break;
         }
         let wanted = Wanted { since: Some(since), ..asked.wanted.clone() };
-        let lines = read_all(asked, &wanted, names, context)?;
-        if u64::try_from(lines.len()).unwrap_or(u64::MAX) > wanted.limit {
-            return Ok(lines);
+        let found = read_all(asked, &wanted, names, context)?;
+        let rows = found.iter().map(|(_, _, records)| records.len() as u64).sum::<u64>();
+        // Some of them are told by others; what is not enough as it is need not be joined.
+        if rows > limit {
+            let lines = tell_all(&found, &wanted, names, context)?;
+            if lines.len() as u64 > limit {
+                return Ok(lines);
+            }
         }
+        span = longer(span, rows, limit);
     }
-    read_all(asked, &asked.wanted, names, context)
+    let found = read_all(asked, &asked.wanted, names, context)?;
+    tell_all(&found, &asked.wanted, names, context)
+}
+
+/// As long as should hold twice what is wanted, going by what the last one held.
+fn longer(span: Duration, rows: u64, limit: u64) -> Duration {
+    let times = limit.saturating_mul(2).checked_div(rows).unwrap_or(64).clamp(4, 64);
+    span.saturating_mul(u32::try_from(times).unwrap_or(64))
 }
 
 fn read_all(
@@ -212,16 +235,25 @@ fn read_all(
     wanted: &Wanted,
     names: &Directory,
     context: &mut Context<'_>,
-) -> anyhow::Result<Vec<Line>> {
+) -> anyhow::Result<Vec<Found>> {
     let mut found = Vec::new();
     for source in SOURCES.iter().filter(|source| asked.has(source.kind)) {
         let records = read(source, &asked.words, wanted, names, context)?;
         found.push((source, (source.sheet)(), records));
     }
-    let joined = join::join(&found, names, context)?;
+    Ok(found)
+}
+
+fn tell_all(
+    found: &[Found],
+    wanted: &Wanted,
+    names: &Directory,
+    context: &mut Context<'_>,
+) -> anyhow::Result<Vec<Line>> {
+    let joined = join::join(found, names, context)?;
     let zone = zone(wanted.format, &context.look);
     let mut lines = Vec::new();
-    for (source, sheet, records) in &found {
+    for (source, sheet, records) in found {
         for (nth, record) in records.iter().enumerate() {
             let row = sheet.row(record);
             if joined.is_told(source.kind, &row) {
@@ -230,9 +262,6 @@ fn read_all(
             let beside = joined.beside(source.kind, nth);
             lines.push(line(source, &row, beside, &zone, &context.look));
         }
-    }
-    if asked.has("gap") {
-        lines.extend(silences(&asked.words, wanted, context)?);
     }
     Ok(lines)
 }
@@ -381,45 +410,54 @@ fn fact(key: &str, row: &Row<'_>, beside: Option<Beside<'_>>) -> Value {
 /// A sensor of which nothing was heard for longer than this is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(300);
 
+/// A sensor of which nothing is heard.
+struct Silence {
+    sensor: String,
+    last: Timestamp,
+    span: Duration,
+}
+
+impl Silence {
+    /// As a line, where it began or where what is shown begins.
+    fn line(&self, from: Option<Timestamp>) -> Line {
+        let time = from.map_or(self.last, |from| from.max(self.last));
+        let (sensor, span) = (&self.sensor, units::duration(self.span));
+        let text =
+            format!("nothing heard from sensor {sensor} for {span}: what it saw is not known");
+        let mut values = vec![json!(time.to_string()), json!("gap")];
+        values.extend([Value::Null, Value::Null, Value::Null, Value::Null]);
+        values.extend([json!(text.clone()), json!(text)]);
+        values.extend(FACTS.iter().map(|_| Value::Null));
+        Line { time, record: Record { values } }
+    }
+}
+
 /// Sensors of which nothing has been heard up to the end of the span.
-fn silences(
-    words: &[Word],
-    wanted: &Wanted,
-    context: &mut Context<'_>,
-) -> anyhow::Result<Vec<Line>> {
+fn silent(asked: &Asked, context: &mut Context<'_>) -> anyhow::Result<Vec<Silence>> {
     let terms = &[(Key::Sensor, super::condition::Term::Sensor("id"))];
-    let sensor: Vec<Word> = words.iter().filter(|w| w.key == Key::Sensor).cloned().collect();
-    if !concerns_gaps(words) {
+    let words = &asked.words;
+    let of: Vec<Word> = words.iter().filter(|w| w.key == Key::Sensor).cloned().collect();
+    if !asked.has("gap") || !concerns_gaps(words) {
         return Ok(Vec::new());
     }
-    let condition = condition::build(&sensor, terms).map_err(anyhow::Error::msg)?;
+    let condition = condition::build(&of, terms).map_err(anyhow::Error::msg)?;
     let sql = format!(
         "SELECT name, last_seen FROM sensors WHERE token_hash IS NOT NULL AND revoked_at IS NULL \
          AND last_seen IS NOT NULL AND {} ORDER BY name",
         condition.sql
     );
-    let end = wanted.until.unwrap_or(context.look.now).min(context.look.now);
-    let mut lines = Vec::new();
+    let end = asked.wanted.until.unwrap_or(context.look.now).min(context.look.now);
+    let mut silent = Vec::new();
     super::backend::query(context.hub, &sql, condition.params, &mut |row| {
         let [Value::String(name), Value::String(last)] = row.as_slice() else { return Ok(()) };
         let last = when::from_answer(last).unwrap_or_default();
-        if end.since(last) > SILENT_AFTER {
-            lines.push(silence(name, last, wanted.since, end));
+        let span = end.since(last);
+        if span > SILENT_AFTER {
+            silent.push(Silence { sensor: name.clone(), last, span });
         }
         Ok(())
     })?;
-    Ok(lines)
-}
-
-fn silence(name: &str, last: Timestamp, since: Option<Timestamp>, end: Timestamp) -> Line {
-    let time = since.map_or(last, |since| since.max(last));
-    let span = units::duration(end.since(last));
-    let text = format!("nothing heard from sensor {name} for {span}: what it saw is not known");
-    let mut values = vec![json!(time.to_string()), json!("gap")];
-    values.extend([Value::Null, Value::Null, Value::Null, Value::Null]);
-    values.extend([json!(text.clone()), json!(text)]);
-    values.extend(FACTS.iter().map(|_| Value::Null));
-    Line { time, record: Record { values } }
+    Ok(silent)
 }
 
 /// What sensors lost at times nobody knows.
@@ -440,4 +478,23 @@ fn say_drops(asked: &Asked, context: &mut Context<'_>) -> anyhow::Result<()> {
     })?;
     lost.iter().for_each(|line| context.say(&format!("{line}: agentmon sensors show")));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_grows_by_what_it_lacks() {
+        #[track_caller]
+        fn check(rows: u64, limit: u64, times: u32) {
+            assert_eq!(longer(FIRST_SPAN, rows, limit), FIRST_SPAN * times);
+        }
+        check(0, 50, 64);
+        check(1, 50, 64);
+        check(10, 50, 10);
+        check(49, 50, 4);
+        check(70, 50, 4);
+        check(10, u64::MAX, 64);
+    }
 }
