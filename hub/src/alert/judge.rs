@@ -210,13 +210,18 @@ fn judge_seen(parts: &[&Part], who: &str, facts: &Facts, feedback: &[Feedback]) 
         reasons.push(format!("known bad: not below {floor:.2}"));
     }
     Verdict {
-        score: score.max(floor).clamp(0.0, 1.0),
+        score: even(score).max(floor).clamp(0.0, 1.0),
         rule: lead.part.rule.clone(),
         subject: lead.part.subject.clone(),
         why: sentence(lead.part, &others),
         reasons,
         silence: None,
     }
+}
+
+/// To a millionth: sums of tenths are not quite what people add up.
+fn even(score: f64) -> f64 {
+    (score * 1e6).round() / 1e6
 }
 
 /// Gravest first; the names decide between equals, so that the order of arrival does not.

@@ -93,6 +93,12 @@ fn what_the_network_knows_counts() {
 }
 
 #[test]
+fn a_score_reads_as_people_add_it_up() {
+    let got = verdict(&["dga a.example 0.8"], network(1, 20), &[]);
+    assert_eq!(got.score.to_string(), "0.85");
+}
+
+#[test]
 fn a_watched_name_is_a_note_until_something_follows() {
     let watched = "watched ai.example 0.25";
     check(&[watched], Facts::default(), &[], (0, "watched", "note"));
