@@ -326,6 +326,13 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
         "updates and backups at night, a journey, a clock change",
     ),
     rule(
+        "off-profile",
+        Family::Novelty,
+        0.4,
+        &[APP],
+        "an update that changed what the device does, a new use of it",
+    ),
+    rule(
         "port-scan",
         Family::Probing,
         0.7,
@@ -361,9 +368,24 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
         &[APP],
         "monitoring, or a program that tries again without waiting",
     ),
+    rule(
+        "unreported",
+        Family::Sensors,
+        0.6,
+        &[IMPAIR],
+        "the agent was stopped or updated, or containers and virtual machines stand behind the \
+         host's address",
+    ),
     rule("unusual-port", Family::Path, 0.4, &[PORT], "a new program or game on a port of its own"),
     rule(
         "volume",
+        Family::Volume,
+        0.5,
+        &[EXFIL_C2],
+        "a new film, an update, a move of data by its owner",
+    ),
+    rule(
+        "volume-anomaly",
         Family::Volume,
         0.5,
         &[EXFIL_C2],
