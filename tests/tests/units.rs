@@ -8,10 +8,15 @@ use std::process::{Command, Output};
 use agentmon_tests::lab::need;
 
 /// Unit, and the most it may be exposed, in tenths (0: sealed, 100: open). Measured with
-/// systemd 252: 1.2 and 2.8. The router needs netlink, foreign logs and the kernel's
+/// systemd 252: 1.2, 2.8 and 1.3. The router needs netlink, foreign logs and the kernel's
 /// switches for accounting.
-const UNITS: [(&str, &str); 2] =
-    [("agentmon-hub.service", "13"), ("agentmon-router.service", "29")];
+const UNITS: [(&str, &str); 3] = [
+    ("agentmon-hub.service", "13"),
+    ("agentmon-router.service", "29"),
+    ("agentmon-collect.service", "14"),
+];
+/// Starts the unit of the same name.
+const TIMER: &str = "agentmon-collect.timer";
 
 fn analyze(args: &[&str]) -> Option<Output> {
     let Some(tool) = need::find("systemd-analyze") else {
@@ -62,6 +67,26 @@ fn every_setting_is_known_to_systemd() {
 }
 
 #[test]
+fn the_timer_starts_what_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = TIMER.replace("timer", "service");
+    for unit in [TIMER, &service] {
+        std::fs::write(folder.path().join(unit), installed(unit)).expect("written");
+    }
+    let file = folder.path().join(TIMER);
+    let said = || {
+        let out = analyze(&["verify", "--man=no", &file.to_string_lossy()])?;
+        Some(String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let Some(good) = said() else { return };
+    assert!(!good.contains("agentmon"), "{good}");
+    std::fs::write(&file, installed(TIMER).replace("OnBootSec=1min", "OnBootSec=soon"))
+        .expect("written");
+    let bad = said().expect("it was there");
+    assert!(bad.contains("timer value"), "a wrong time goes unnoticed: {bad}");
+}
+
+#[test]
 fn the_sandbox_stays_as_tight_as_it_is() {
     for (unit, most) in UNITS {
         let folder = tempfile::tempdir().expect("a folder");
@@ -83,6 +108,10 @@ fn the_units_run_what_the_programs_know() {
     for (unit, _) in UNITS {
         let text = installed(unit);
         let start = text.lines().find(|line| line.starts_with("ExecStart=")).expect("ExecStart");
+        if unit.contains("collect") {
+            assert!(start.contains(" collect --once $SOURCE"), "{unit}: {start}");
+            continue;
+        }
         let word = if unit.contains("hub") { " serve " } else { " run " };
         assert!(start.contains(word) && start.contains(" --config "), "{unit}: {start}");
         assert!(text.contains("ExecReload=/bin/kill -HUP $MAINPID"), "{unit}");
