@@ -1,18 +1,19 @@
 //! Lists from files and from a web server that answers well and badly; what routers get.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agentmon_core::tier0::blocklist::Blocklist;
-use agentmon_core::time::SystemClock;
+use agentmon_core::time::{Mono, SystemClock};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::fetch::{self, Answer};
 use super::*;
+use crate::tls;
 
 /// What the web server answers: head lines after the status, body, bytes left out of it.
 #[derive(Clone, Default)]
@@ -41,26 +42,33 @@ struct Web {
 
 impl Web {
     fn start() -> Self {
+        Self::start_as(None)
+    }
+
+    /// With TLS, for these names: the server, and a file with its CA.
+    fn start_tls(names: &[&str], folder: &std::path::Path) -> (Self, PathBuf) {
+        let ca = tls::Ca::load_or_make(folder).unwrap();
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let served = tls::Served::new(ca, names, Mono::from_nanos(0)).unwrap();
+        let tls = served.server_config().unwrap();
+        (Self::start_as(Some(tls)), folder.join(tls::CA_CERT))
+    }
+
+    fn start_as(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (say, heads) = (Arc::new(Mutex::new(Say::status(500))), Arc::default());
         let web = Self { address, say: Arc::clone(&say), heads: Arc::clone(&heads) };
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let mut head = String::new();
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                while !head.ends_with("\r\n\r\n") {
-                    if reader.read_line(&mut head).unwrap_or(0) == 0 {
-                        break;
-                    }
-                }
-                heads.lock().unwrap().push(head.to_ascii_lowercase());
-                let Say { status, head, body, missing } = say.lock().unwrap().clone();
-                let length = body.len() + missing;
-                let top = format!(
-                    "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n{head}\r\n"
-                );
-                drop(stream.write_all(top.as_bytes()).and_then(|()| stream.write_all(&body)));
+                let Some(tls) = &tls else {
+                    answer(&mut stream, &say, &heads);
+                    continue;
+                };
+                let Ok(mut talk) = rustls::ServerConnection::new(Arc::clone(tls)) else { break };
+                answer(&mut rustls::Stream::new(&mut talk, &mut stream), &say, &heads);
+                talk.send_close_notify();
+                drop(talk.write_tls(&mut stream));
             }
         });
         web
@@ -70,11 +78,42 @@ impl Web {
         format!("http://{}/list.txt", self.address)
     }
 
+    fn url_tls(&self) -> String {
+        format!("https://{}/list.txt", self.address)
+    }
+
     fn fetch(&self, say: Say, etag: &str, bytes_max: u64) -> anyhow::Result<Answer> {
         *self.say.lock().unwrap() = say;
         let agent = fetch::agent("/nonexistent".as_ref(), false)?;
         fetch::fetch(&agent, &self.url(), etag, "", bytes_max)
     }
+}
+
+/// One request; who breaks it off is answered nothing.
+fn answer(
+    stream: &mut (impl std::io::Read + std::io::Write),
+    say: &Mutex<Say>,
+    heads: &Mutex<Vec<String>>,
+) {
+    let (mut head, mut byte) = (Vec::new(), [0u8]);
+    while !head.ends_with(b"\r\n\r\n") {
+        if !matches!(stream.read(&mut byte), Ok(1)) {
+            return;
+        }
+        head.extend(byte);
+        // What is no HTTP at all is answered all the same, or its sender would wait for long.
+        if !head.starts_with(b"GET "[..head.len().min(4)].as_ref()) {
+            break;
+        }
+    }
+    heads.lock().unwrap().push(String::from_utf8_lossy(&head).to_ascii_lowercase());
+    let Say { status, head, body, missing } = say.lock().unwrap().clone();
+    let length = body.len() + missing;
+    let top = format!(
+        "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n{head}\r\n"
+    );
+    drop(stream.write_all(top.as_bytes()).and_then(|()| stream.write_all(&body)));
+    drop(stream.flush());
 }
 
 fn packed(text: &[u8]) -> Vec<u8> {
@@ -247,6 +286,81 @@ fn a_list_from_the_web_survives_a_bad_server() {
     assert!(lists.judge(&"x.ai.example".parse().unwrap()).watched.is_some());
     bench.service.reconfigure(&Config::default());
     eventually("nothing is served", || bench.service.served().is_none());
+}
+
+/// Fetched from `web`, with the CAs of a file.
+fn fetched(web: &Web, ca: &std::path::Path, say: Say) -> Result<Answer, String> {
+    *web.say.lock().unwrap() = say;
+    let agent = fetch::agent(ca, true).map_err(|e| format!("{e:#}"))?;
+    let since = "Mon, 23 Nov 2026 10:00:00 GMT";
+    fetch::fetch(&agent, &web.url_tls(), "\"7\"", since, 10_000).map_err(|e| format!("{e:#}"))
+}
+
+#[test]
+fn https_is_believed_by_the_cas_that_are_named_and_by_no_others() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (web, ca) = Web::start_tls(&["127.0.0.1"], folder.path());
+    let dated = "ETag: \"8\"\r\nLast-Modified: Mon, 23 Nov 2026 12:00:00 GMT\r\n";
+    let list = Say { head: dated.into(), ..Say::text("a.example\n") };
+    let expected = Answer::Text {
+        text: b"a.example\n".to_vec(),
+        etag: "\"8\"".into(),
+        last_modified: "Mon, 23 Nov 2026 12:00:00 GMT".into(),
+    };
+    assert_eq!(fetched(&web, &ca, list.clone()), Ok(expected));
+    assert_eq!(fetched(&web, &ca, Say::status(304)), Ok(Answer::Unchanged));
+    let head = web.heads.lock().unwrap().last().unwrap().clone();
+    assert!(head.contains("if-none-match: \"7\"") && head.contains("if-modified-since: mon, 23"));
+
+    // Another's certificate, a name that is not in it, and no TLS at all.
+    let heads = || web.heads.lock().unwrap().len();
+    let before = heads();
+    let (_web, strange) = Web::start_tls(&["127.0.0.1"], other.path());
+    let refused = fetched(&web, &strange, list.clone()).unwrap_err();
+    assert!(refused.contains("certificate"), "{refused}");
+    assert_eq!(heads(), before, "it was asked all the same");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (named, ca_of_named) = Web::start_tls(&["lists.example"], elsewhere.path());
+    let refused = fetched(&named, &ca_of_named, list.clone()).unwrap_err();
+    assert!(refused.contains("certificate"), "{refused}");
+    assert!(fetched(&Web::start(), &ca, list).is_err(), "plain text for https");
+    let missing = fetched(&web, "/nowhere.pem".as_ref(), Say::status(304)).unwrap_err();
+    assert!(missing.contains("lists.ca_file"), "{missing}");
+
+    // From https to https, and never to where anybody may read along.
+    let plain = Web::start();
+    *plain.say.lock().unwrap() = Say::text("b.example\n");
+    let to = |url: String| Say { head: format!("Location: {url}\r\n"), ..Say::status(302) };
+    assert!(fetched(&web, &ca, to(plain.url())).is_err());
+    assert!(plain.heads.lock().unwrap().is_empty(), "it was asked without TLS");
+}
+
+/// The whole way, with everything that a server may send in a list's place.
+#[test]
+fn a_list_by_https_survives_what_is_no_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let (web, ca_file) = Web::start_tls(&["127.0.0.1"], folder.path());
+    *web.say.lock().unwrap() = Say::text(&names(500));
+    let source = Source { name: "web".into(), url: web.url_tls(), ..Source::default() };
+    let bench = Bench::start(Config {
+        sources: vec![source],
+        bytes_max: 100_000,
+        ca_file,
+        ..Config::default()
+    });
+    eventually("it is compiled", || bench.has("listed499.example"));
+    let kept = keep::folder(bench.dir.path());
+    let offered = |what: &str, say: Say, says: &str| {
+        *web.say.lock().unwrap() = say;
+        let mut feed = keep::read(&kept, "web");
+        (feed.checked, feed.failures) = (1, 0);
+        keep::write(&kept, &feed).unwrap();
+        eventually(what, || bench.feed().error.contains(says));
+        assert!(bench.has("listed499.example"), "{what}: the good one is gone");
+    };
+    offered("an error page", Say::text("<!DOCTYPE html><p>busy"), "web page");
+    offered("a tenth of it", Say::text(&names(50)), "from 500 to 50");
+    offered("a bomb", Say { body: packed(&vec![b'\n'; 1 << 20]), ..Say::text("") }, "longer than");
 }
 
 #[test]
