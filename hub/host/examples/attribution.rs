@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p agentmon-host --example attribution [CONNECTIONS]`
 //!
-//! Three watches at once: as shipped (the kernel tells of processes and ends), and two that
-//! only look, every second and every 100 ms. Three kinds of traffic on the loopback: curl,
+//! Four watches at once: as shipped (a program in the kernel tells of owners), without that
+//! (the kernel tells of processes and ends), and two that only look, every second and every 100 ms. Three kinds of traffic on the loopback: curl,
 //! one process per connection, answered at once and after 50 ms; and connections of 50 ms
 //! inside one process that goes on. Prints, for each, how many connections have the right
 //! process, and the CPU time each watch took.
@@ -33,8 +33,12 @@ fn main() -> anyhow::Result<()> {
         let server = TcpListener::bind("127.0.0.1:0")?;
         let to = server.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let watches = [(true, 1_000), (false, 1_000), (false, 100)]
-            .map(|(events, scan_ms)| watch(events, scan_ms, to, Arc::clone(&stop)));
+        let watches =
+            [(true, true, 1_000), (true, false, 1_000), (false, false, 1_000), (false, false, 100)]
+                .map(|(events, ebpf, scan_ms)| {
+                    let collect = Collect { scan_ms, events, ebpf, loopback: true };
+                    watch(collect, to, Arc::clone(&stop))
+                });
         std::thread::sleep(Duration::from_secs(2));
         std::thread::spawn(move || serve(&server, Duration::from_millis(hold)));
         let clock = SystemClock;
@@ -48,7 +52,9 @@ fn main() -> anyhow::Result<()> {
             truth.len(),
             took.as_secs_f64() * 1e3 / truth.len().max(1) as f64
         );
-        for (name, watch) in ["shipped", "looking, 1 s", "looking, 100 ms"].iter().zip(watches) {
+        for (name, watch) in
+            ["shipped", "without eBPF", "looking, 1 s", "looking, 100 ms"].iter().zip(watches)
+        {
             let (found, cpu, ran) =
                 watch.join().map_err(|_| anyhow::anyhow!("a watch panicked"))??;
             tell(name, &truth, &found, cpu, ran);
@@ -114,9 +120,8 @@ fn traffic(kind: &str, connections: usize, to: SocketAddr) -> anyhow::Result<Has
 
 type Watched = JoinHandle<anyhow::Result<(Found, Duration, Duration)>>;
 
-fn watch(events: bool, scan_ms: u64, to: SocketAddr, stop: Arc<AtomicBool>) -> Watched {
+fn watch(collect: Collect, to: SocketAddr, stop: Arc<AtomicBool>) -> Watched {
     std::thread::spawn(move || {
-        let collect = Collect { scan_ms, events, loopback: true };
         let mut watch = Watch::open(&collect, Arc::new(SystemClock))?;
         let (mut found, mut seen) = (Found::new(), HashSet::new());
         let (clock, mut out) = (SystemClock, Vec::new());

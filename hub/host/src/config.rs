@@ -39,13 +39,15 @@ pub struct Collect {
     pub scan_ms: u64,
     /// Whether the kernel is asked to tell of processes and of the ends of sockets (root).
     pub events: bool,
+    /// Whether a program in the kernel (eBPF) tells who began a connection (root, BTF).
+    pub ebpf: bool,
     /// Whether connections of the machine to itself are told.
     pub loopback: bool,
 }
 
 impl Default for Collect {
     fn default() -> Self {
-        Self { scan_ms: 1_000, events: true, loopback: false }
+        Self { scan_ms: 1_000, events: true, ebpf: true, loopback: false }
     }
 }
 

@@ -48,6 +48,15 @@ pub struct Known {
     ended: Option<Mono>,
 }
 
+impl Known {
+    /// Whether it is the one that began so many nanoseconds after boot: `/proc` knows that in
+    /// ticks.
+    #[must_use]
+    pub fn began_at(&self, start_ns: u64) -> bool {
+        (start_ns / (1_000_000_000 / TICKS)).abs_diff(self.start_ticks) <= 1
+    }
+}
+
 /// All processes of this machine.
 #[derive(Debug)]
 pub struct Processes {
@@ -168,6 +177,41 @@ impl Processes {
             self.keep(pid, raw, phase, ancestors, now);
         }
         self.known.get(&pid)
+    }
+
+    /// One that was gone before it could be looked at: its name and start by the kernel, its
+    /// parent by the fork, if that was told.
+    pub fn ghost(&mut self, pid: u32, name: &[u8], start_ns: u64, now: Timestamp) -> &Known {
+        let ticks = start_ns / (1_000_000_000 / TICKS);
+        let name = name.split(|b| *b == 0).next().unwrap_or_default();
+        let raw = Raw {
+            ppid: self.forks.get(&pid).copied().unwrap_or(0),
+            start_ticks: ticks,
+            comm: name.to_vec(),
+            ..Raw::default()
+        };
+        let ancestors = self.ancestors(pid, &raw, now);
+        let mut program = self.program(pid, &raw);
+        // Whose it was is not known either.
+        program.user = None;
+        let process = Process {
+            phase: ProcessPhase::Start,
+            os: "linux".into(),
+            host: self.host.clone(),
+            program,
+            start: self.started(ticks, now),
+            ancestors,
+            container: None,
+        };
+        let known = Known {
+            process: Arc::new(process),
+            start_ticks: ticks,
+            file: None,
+            told: false,
+            hash_told: false,
+            ended: None,
+        };
+        self.known.entry(pid).insert_entry(known).into_mut()
     }
 
     fn ancestors(&mut self, pid: u32, raw: &Raw, now: Timestamp) -> Vec<Program> {
@@ -431,9 +475,14 @@ mod tests {
         // Told once; a second time only for its hash.
         assert!(all.tell(7).is_some());
         assert!(all.tell(7).is_none());
-        // One that was gone before it could be looked at is counted.
+        // One that was gone before it could be looked at is counted, and told by what the kernel
+        // says of it, below its parent.
+        all.forked(7, 99, NOW);
         all.executed(99, NOW);
         assert_eq!(all.missed, 1);
+        let ghost = all.ghost(99, b"curl\0x", 5_000_000_000, NOW);
+        assert_eq!(chain(&ghost.process), "curl < node < claude");
+        assert!(ghost.began_at(5_000_000_000) && !ghost.began_at(6_000_000_000));
     }
 
     #[test]

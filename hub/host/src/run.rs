@@ -102,7 +102,10 @@ fn watch(
 ) -> anyhow::Result<()> {
     let mut watch = Watch::open(&config.collect, Arc::clone(clock))?;
     for (name, line) in &watch.coverage().lines {
-        tracing::info!("{name}: {line}");
+        match line.as_str() {
+            "ok" => tracing::info!("{name}: ok"),
+            missing => tracing::warn!("{name}: {missing}"),
+        }
     }
     watch.coverage().lines.clone_into(&mut states.lock().unwrap_or_else(PoisonError::into_inner));
     let accepted = counters.counter("host.events");

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use agentmon_core::Timestamp;
 use agentmon_core::event::{Connection, Direction, Endpoint, FlowPhase};
+use agentmon_core::service::proto::TCP;
 use agentmon_core::time::Mono;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -26,6 +27,10 @@ const UPDATE_EVERY: Duration = Duration::from_secs(300);
 const ENDED_MAX: usize = 4_096;
 /// Destinations remembered for sockets that nobody was seen with.
 const USUAL_MAX: usize = 4_096;
+/// Owners the kernel has told of, whose sockets were not seen yet.
+const TOLD_MAX: usize = 16_384;
+/// They are seen with the next dump, or are over before it.
+const TOLD_KEEP: Duration = Duration::from_secs(60);
 /// For so long.
 const USUAL_KEEP: Duration = Duration::from_secs(600);
 
@@ -73,6 +78,8 @@ pub struct Sockets {
     /// (proto, port) somebody waits at.
     listening: HashSet<(u8, u16)>,
     usual: HashMap<(u32, u8, Endpoint), Usual>,
+    /// Owners of TCP connections, by both ends.
+    told: HashMap<(Endpoint, Endpoint), (Owner, Mono)>,
     dump: u64,
     /// Whether what goes from this machine to itself is told.
     loopback: bool,
@@ -142,6 +149,9 @@ impl Sockets {
                 }
             }
         }
+        if !self.told.is_empty() {
+            self.settle();
+        }
         let over = |l: &Live| l.dump != self.dump && (!ends_are_told || l.dump + 20 < self.dump);
         let gone: Vec<u64> = self.live.iter().filter(|(_, l)| over(l)).map(|(c, _)| *c).collect();
         let gone: Vec<Live> = gone.iter().filter_map(|cookie| self.live.remove(cookie)).collect();
@@ -167,6 +177,21 @@ impl Sockets {
     /// A process ended: it goes nowhere any more, and nothing is to be put down to it.
     pub fn ended(&mut self, pid: u32) {
         self.usual.retain(|_, usual| usual.owner.pid != pid);
+    }
+
+    /// The kernel says who began a connection.
+    pub fn begun(&mut self, local: Endpoint, remote: Endpoint, owner: Owner, mono: Mono) {
+        if self.told.len() < TOLD_MAX {
+            self.told.insert((local, remote), (owner, mono));
+        }
+    }
+
+    /// What the kernel said, for all that have been seen since.
+    fn settle(&mut self) {
+        for live in self.live.values_mut().filter(|l| l.owner.is_none() && l.seen.proto == TCP) {
+            let told = self.told.remove(&(live.seen.local, live.seen.remote));
+            live.owner = told.map(|(owner, _)| owner);
+        }
     }
 
     /// Says whose sockets are: by inode.
@@ -224,7 +249,11 @@ impl Sockets {
         Some(self.last_words(live, now, mono))
     }
 
-    fn last_words(&self, mut live: Live, now: Timestamp, mono: Mono) -> Connection {
+    fn last_words(&mut self, mut live: Live, now: Timestamp, mono: Mono) -> Connection {
+        if live.owner.is_none() && live.seen.proto == TCP {
+            let told = self.told.remove(&(live.seen.local, live.seen.remote));
+            live.owner = told.map(|(owner, _)| owner);
+        }
         if live.owner.is_none() {
             live.owner = self.likely(&live, mono);
         }
@@ -243,6 +272,7 @@ impl Sockets {
     /// What is due: newly owned, waited for long enough, or not told for a while.
     pub fn due(&mut self, now: Timestamp, mono: Mono) -> Vec<Connection> {
         self.usual.retain(|_, u| mono.since(u.last) <= USUAL_KEEP);
+        self.told.retain(|_, (_, since)| mono.since(*since) <= TOLD_KEEP);
         let due = |l: &Live| match l.told {
             None => l.owner.is_some() || mono.since(l.since) >= OWNER_PATIENCE,
             Some(told) => l.direction != Direction::Listen && mono.since(told) >= UPDATE_EVERY,

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | dumps of all sockets, and who holds them | nothing; root for others' | - |
 //! | ends of sockets | `CAP_NET_ADMIN` | short connections are missed, byte totals are late |
+//! | owners of TCP connections, by a program in the kernel (eBPF) | root, a kernel with BTF | those that end between two looks have no owner |
 //! | starts of processes | root, the machine's own network namespace | programs that end within a second are missed |
 //!
 //! After a process began, its descriptors are looked at 1, 2, 3 ... 512 ms later: that is how
@@ -30,6 +31,7 @@ use crate::config::Collect;
 use crate::files::Files;
 use crate::linux::connector::{Connector, ProcEvent};
 use crate::linux::diag::{Diag, Ends, Looked, Seen};
+use crate::linux::ebpf::{Owners, Told};
 use crate::linux::procfs::ProcFs;
 use crate::packages::{DPKG, Packages};
 use crate::processes::Processes;
@@ -66,7 +68,7 @@ struct Chase {
 pub struct Coverage {
     /// Name and `ok`, or what is missing and how to mend it.
     pub lines: Vec<(String, String)>,
-    /// `events`: starts and ends are told; `ends`: only ends; `scan`: neither.
+    /// `kernel`: owners are told too; `events`: starts and ends are told; `ends`: only ends; `scan`: neither.
     pub method: &'static str,
 }
 
@@ -77,6 +79,7 @@ pub struct Watch {
     diag: Diag,
     ends: Option<Ends>,
     connector: Option<Connector>,
+    owners: Option<Owners>,
     coverage: Coverage,
     processes: Processes,
     sockets: Sockets,
@@ -111,11 +114,25 @@ impl Watch {
             lines.push(("processes".into(), format!("{error}; short programs are missed")));
             None
         });
+        let owners = match config.events && config.ebpf {
+            true => Owners::open().map_or_else(
+                |error| {
+                    let line = format!(
+                        "{error:#}; of short connections of long-running programs no owner is known"
+                    );
+                    lines.push(("kernel".into(), line));
+                    None
+                },
+                Some,
+            ),
+            false => None,
+        };
         if sys::user_id() != 0 {
             let line = "not root: sockets of other accounts have no owner";
             lines.push(("owners".into(), line.into()));
         }
         let method = match (&ends, &connector) {
+            (Some(_), Some(_)) if owners.is_some() => "kernel",
             (Some(_), Some(_)) => "events",
             (Some(_), None) => "ends",
             _ => "scan",
@@ -128,6 +145,7 @@ impl Watch {
             diag,
             ends,
             connector,
+            owners,
             coverage: Coverage { lines, method },
             processes,
             chased: BTreeMap::new(),
@@ -165,6 +183,7 @@ impl Watch {
     pub fn step(&mut self, out: &mut Vec<Event>) -> anyhow::Result<Duration> {
         let (now, mono) = (self.clock.wall(), self.clock.mono());
         self.take_processes(now, mono)?;
+        self.take_owners(now, mono);
         self.chase(mono);
         let wanted = !self.claims.is_empty() && mono >= self.next_dump;
         if mono >= self.next_scan {
@@ -238,10 +257,37 @@ impl Watch {
         Ok(())
     }
 
+    /// What the program in the kernel told of who began which connection.
+    fn take_owners(&mut self, now: Timestamp, mono: Mono) {
+        let Some(owners) = &mut self.owners else { return };
+        let mut all: Vec<Told> = Vec::new();
+        owners.take(&mut all);
+        for told in all {
+            let seen = self.processes.see(told.pid, ProcessPhase::Start, now);
+            let is_it = seen.is_some_and(|known| known.began_at(told.start_ns));
+            if !is_it {
+                self.processes.ghost(told.pid, &told.name, told.start_ns, now);
+                *self.lost.entry("host.process_ghosts").or_default() += 1;
+            }
+            let Some(known) = self.processes.get(told.pid) else { continue };
+            let process = &known.process;
+            let owner = Owner {
+                process: process.program.id,
+                pid: told.pid,
+                name: process.program.name.clone(),
+                container: process.container.clone(),
+                how: "kernel",
+            };
+            self.sockets.begun(told.local, told.remote, owner, mono);
+        }
+    }
+
     /// Looks at the descriptors of new processes whose time has come.
     fn chase(&mut self, mono: Mono) {
         let proc = self.processes.proc();
-        let stride = if self.chased.len() > CLOSELY_MAX { 3 } else { 1 };
+        // Only what the kernel's program does not tell: UDP.
+        let easy = self.owners.is_some() || self.chased.len() > CLOSELY_MAX;
+        let stride = if easy { 3 } else { 1 };
         for (pid, chase) in &mut self.chased {
             if due(chase).is_none_or(|at| at > mono) {
                 continue;

@@ -48,8 +48,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(events: bool) -> Self {
-        let collect = Collect { scan_ms: 50, events, loopback: true };
+    fn new(events: bool, ebpf: bool) -> Self {
+        let collect = Collect { scan_ms: 50, events, ebpf, loopback: true };
         Self { watch: Watch::open(&collect, Arc::new(SystemClock)).unwrap(), events: Vec::new() }
     }
 
@@ -92,14 +92,19 @@ fn names(process: &Process) -> Vec<String> {
     std::iter::once(&process.program).chain(&process.ancestors).map(|p| p.name.clone()).collect()
 }
 
-fn a_child_of_an_agent(events: bool) {
+fn a_child_of_an_agent(events: bool, ebpf: bool) {
     if !curl_is_here() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = server.local_addr().unwrap();
-    let mut seen = Seen::new(events);
+    let mut seen = Seen::new(events, ebpf);
+    if ebpf && seen.watch.coverage().method != "kernel" {
+        let lines = &seen.watch.coverage().lines;
+        writeln!(std::io::stderr(), "\nHOST TEST WITHOUT EBPF: this kernel says {lines:?}\n")
+            .expect("standard error can be written");
+    }
     seen.until("the first look", |_| Some(()));
     let curl = format!(
         "curl -s -H 'Authorization: Bearer {SECRET}' 'http://user:{SECRET}@{to}/?k={SECRET}'"
@@ -159,12 +164,17 @@ fn a_child_of_an_agent(events: bool) {
 
 #[test]
 fn a_child_of_an_agent_found_by_looking() {
-    a_child_of_an_agent(false);
+    a_child_of_an_agent(false, false);
 }
 
 #[test]
 fn a_child_of_an_agent_as_the_kernel_tells_of_it() {
-    a_child_of_an_agent(true);
+    a_child_of_an_agent(true, false);
+}
+
+#[test]
+fn a_child_of_an_agent_by_the_program_in_the_kernel() {
+    a_child_of_an_agent(true, true);
 }
 
 #[test]
@@ -173,7 +183,7 @@ fn what_is_accepted_has_its_server() {
     let to = server.local_addr().unwrap();
     let client = std::net::TcpStream::connect(to).unwrap();
     let accepted = server.accept().unwrap();
-    let mut seen = Seen::new(false);
+    let mut seen = Seen::new(false, false);
     let inward =
         seen.until("the accepted side", |s| s.connection(to, Direction::In, FlowPhase::Update));
     assert_eq!((inward.pid, inward.local.port), (std::process::id(), to.port()));
@@ -188,7 +198,7 @@ fn a_socket_of_udp_has_its_owner() {
         std::net::UdpSocket::bind("127.0.0.1:0").unwrap(),
     );
     a.connect(b.local_addr().unwrap()).unwrap();
-    let mut seen = Seen::new(false);
+    let mut seen = Seen::new(false, false);
     let to = b.local_addr().unwrap();
     let found = seen.until("the socket", |s| s.connection(to, Direction::Out, FlowPhase::Update));
     assert_eq!((found.pid, found.proto), (std::process::id(), 17));

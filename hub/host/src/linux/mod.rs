@@ -7,4 +7,5 @@
 
 pub mod connector;
 pub mod diag;
+pub mod ebpf;
 pub mod procfs;
