@@ -6,9 +6,11 @@
 //!
 //! Exactly once: a stream is named after the time at which the file was begun, and the sequence
 //! number is the row's own id, which FTL never uses twice; rows that FTL has deleted since
-//! change nothing. Version 1 does not say when it was begun: there each day is a stream, named
-//! after its first row, so that of a file that lost its oldest rows at most one day, the one
-//! that lost some, is stored again. The network table is a stream of its
+//! change nothing. Version 1 does not say when it was begun, and the upgrade to version 2 gives
+//! its own time for it. So rows from before that time are told apart, in an upgraded file as in
+//! one that still is of version 1: each of their days is a stream, named after its first row.
+//! An import before and one after the upgrade agree, and of a file that lost its oldest rows at
+//! most one day, the one that lost some, is stored again. The network table is a stream of its
 //! own, named after what it says: the same table again changes nothing.
 
 use agentmon_core::event::Body;
@@ -115,7 +117,9 @@ struct Streams {
     engine: Engine,
     /// Which lists judged.
     lists: String,
-    /// The day, where each is a stream of its own.
+    /// What names the file, and the second from which on it names its rows.
+    file: (String, Option<i64>),
+    /// The day, while rows are of before that second.
     day: Option<i64>,
     /// The block of rows, and findings in it so far.
     block: (u64, u64),
@@ -124,26 +128,31 @@ struct Streams {
 impl Streams {
     fn new(database: &Database, engine: Engine, lists: &str) -> Self {
         let (events, findings) = named(database.identity().as_bytes(), lists);
-        let day = (database.version() == 1).then_some(i64::MIN);
-        Self { events, findings, engine, lists: lists.to_owned(), day, block: (0, 0) }
+        let file = (database.identity().to_owned(), database.begun());
+        Self { events, findings, engine, lists: lists.to_owned(), file, day: None, block: (0, 0) }
     }
 
-    /// Begins another stream with another day, in version 1.
+    /// Goes to the stream of a row: the file's, or in rows of version 1 its day's.
     fn turn(
         &mut self,
         (id, time): (u64, Timestamp),
         send: Send<'_>,
         summary: &mut Summary,
     ) -> anyhow::Result<()> {
-        let today = time.secs().div_euclid(86_400);
-        if self.day.is_none_or(|day| day == today) {
+        let (identity, begun) = &self.file;
+        let old = begun.is_none_or(|begun| time.secs() < begun);
+        let day = old.then(|| time.secs().div_euclid(86_400));
+        if self.day == day {
             return Ok(());
         }
         summary.new_events += self.events.flush(send)?;
         summary.new_findings += self.findings.flush(send)?;
-        let first = format!("day {today} first {id} {}", time.secs());
-        (self.events, self.findings) = named(first.as_bytes(), &self.lists);
-        self.day = Some(today);
+        let name = match day {
+            Some(day) => format!("day {day} first {id} {}", time.secs()),
+            None => identity.clone(),
+        };
+        (self.events, self.findings) = named(name.as_bytes(), &self.lists);
+        self.day = day;
         Ok(())
     }
 

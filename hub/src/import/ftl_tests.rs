@@ -88,11 +88,16 @@ impl File {
                 NOW - 86_400 + n * 10
             ));
         }
-        for (to, sql) in STEPS.iter().filter(|(to, _)| *to <= version) {
-            file.run(sql);
-            file.run(&format!("UPDATE ftl SET value = {to} WHERE id = 0"));
-        }
+        file.upgrade(1, version);
         file
+    }
+
+    /// As FTL does it, step by step.
+    fn upgrade(&self, from: i64, to: i64) {
+        for (to, sql) in STEPS.iter().filter(|(step, _)| (from + 1..=to).contains(step)) {
+            self.run(sql);
+            self.run(&format!("UPDATE ftl SET value = {to} WHERE id = 0"));
+        }
     }
 
     fn open(&self) -> Connection {
@@ -265,6 +270,43 @@ fn rows_of_version_1_are_stored_once() {
     file.run("DELETE FROM queries WHERE id = 4");
     assert_eq!(store.import(&file.path).unwrap().new_events, 1);
     assert_eq!(store.import(&file.path).unwrap().new_events, 0);
+}
+
+/// FTL upgraded a file of version 1: what was imported before is known after, in either shape
+/// of table and with its texts in tables, and new rows are new.
+#[test]
+fn an_upgrade_of_version_1_stores_nothing_twice() {
+    for version in [2, 9, 10, 12, VERSION_KNOWN] {
+        let file = File::of(1, 9);
+        file.run(&format!(
+            "UPDATE queries SET timestamp = timestamp - 86400, domain = 'listed.example'
+             WHERE id < 4;
+             INSERT INTO queries (timestamp, type, status, domain, client)
+             VALUES ({NOW} - 7200, 1, 2, 'a.example', '192.0.2.31')"
+        ));
+        let mut store = Store::default();
+        let before = store.import(&file.path).unwrap();
+        assert_eq!((before.version, before.new_events, before.new_findings), (1, 10, 3));
+        file.upgrade(1, version);
+        file.run(&format!("UPDATE ftl SET value = {NOW} - 7100 WHERE id = 2"));
+        let after = store.import(&file.path).unwrap();
+        assert_eq!((after.version, after.rows), (version, 10));
+        assert_eq!((after.new_events, after.new_findings), (0, 0), "version {version}");
+        let table = if version < 10 { "queries" } else { "query_storage" };
+        file.run(&format!(
+            "INSERT INTO {table} (timestamp, type, status, domain, client) VALUES
+             ({NOW} - 7000, 1, 2, 'b.example', '192.0.2.31'),
+             ({NOW} - 6990, 1, 2, 'listed.example', '192.0.2.31')"
+        ));
+        let grown = store.import(&file.path).unwrap();
+        assert_eq!((grown.rows, grown.new_events, grown.new_findings), (12, 2, 1));
+        let again = store.import(&file.path).unwrap();
+        assert_eq!((again.new_events, again.new_findings), (0, 0));
+        // First seen after its upgrade: each row once as well.
+        let mut other = Store::default();
+        assert_eq!(other.import(&file.path).unwrap().new_events, 12);
+        assert_eq!(other.dns(), store.dns());
+    }
 }
 
 #[test]

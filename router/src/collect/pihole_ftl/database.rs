@@ -51,6 +51,7 @@ pub struct Database {
     version: i64,
     table: &'static str,
     sql: String,
+    begun: Option<i64>,
     identity: String,
     newest: i64,
 }
@@ -81,9 +82,9 @@ impl Database {
         let sql = layout.sql()?;
         let newest = format!("SELECT coalesce(max(id), 0) FROM {}", layout.table);
         let newest = connection.query_row(&newest, [], |row| row.get(0)).map_err(explained)?;
-        let identity = identity(&connection, layout.table)?;
+        let (begun, identity) = identity(&connection, layout.table)?;
         let Layout { version, table, .. } = layout;
-        Ok(Self { version, table, sql, identity, newest, connection })
+        Ok(Self { version, table, sql, begun, identity, newest, connection })
     }
 
     /// The greatest row id: for a progress bar.
@@ -96,6 +97,13 @@ impl Database {
     #[must_use]
     pub fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// Second in which FTL brought the file to version 2, or made it as such: older rows are
+    /// version 1's, which has no such mark.
+    #[must_use]
+    pub const fn begun(&self) -> Option<i64> {
+        self.begun
     }
 
     /// Version of the database.
@@ -325,19 +333,19 @@ fn strings(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> 
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
-/// What tells this file from others, however many rows are deleted or added: when its counters
-/// began (from version 2 on), else its first row.
-fn identity(connection: &Connection, table: &str) -> anyhow::Result<String> {
+/// When the file's counters began (from version 2 on), and what tells it from others,
+/// however many rows are deleted or added: that, else its first row.
+fn identity(connection: &Connection, table: &str) -> anyhow::Result<(Option<i64>, String)> {
     let begun = "SELECT CAST(value AS TEXT) FROM ftl WHERE id = 2";
     let begun: Option<Option<String>> =
         connection.query_row(begun, [], |row| row.get(0)).optional().map_err(explained)?;
     if let Some(begun) = begun.flatten() {
-        return Ok(format!("begun {begun}"));
+        return Ok((begun.parse().ok(), format!("begun {begun}")));
     }
     let first = format!("SELECT id || ' ' || timestamp FROM {table} ORDER BY id LIMIT 1");
     let first: Option<Option<String>> =
         connection.query_row(&first, [], |row| row.get(0)).optional().map_err(explained)?;
-    Ok(format!("first {}", first.flatten().unwrap_or_default()))
+    Ok((None, format!("first {}", first.flatten().unwrap_or_default())))
 }
 
 struct Raw {
