@@ -73,7 +73,7 @@ fn what_the_network_knows_counts() {
     check(dga, network(2, 20), &[], (600, "dga", ""));
     check(dga, network(10, 20), &[], (450, "dga", ""));
     check(dga, network(3, 4), &[], (600, "dga", ""));
-    check(&["new a.example 0.1"], network(1, 20), &[], (100, "new", ""));
+    check(&["new-domain a.example 0.1"], network(1, 20), &[], (100, "new-domain", ""));
     let since = |seconds: i64, learned| Facts {
         since: Some(Timestamp::from_secs(AT.secs() - seconds)),
         learned,
@@ -214,7 +214,7 @@ proptest::proptest! {
         turn in 0usize..8,
     ) {
         const RULES: [&str; 8] =
-            ["beacon", "blocklist", "dga", "direct-ip", "exfil", "new", "watched", "else"];
+            ["beacon", "blocklist", "dga", "direct-ip", "exfil", "new-domain", "watched", "else"];
         let lines: Vec<String> = picks.iter().map(|(rule, subject, score)| {
             let subject = ["a.example", "b.a.example", "c.a.example"][*subject];
             format!("{} {subject} {}", RULES[*rule], f64::from(*score) / 100.0)

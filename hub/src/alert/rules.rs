@@ -291,13 +291,6 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
         "a VPN, a remote desktop, push messages, a film",
     ),
     rule(
-        "new",
-        Family::Novelty,
-        0.3,
-        &[RESOLVE],
-        "people go to new places; it counts only beside something else",
-    ),
-    rule(
         "new-device",
         Family::Novelty,
         0.3,
@@ -377,13 +370,6 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
          host's address",
     ),
     rule("unusual-port", Family::Path, 0.4, &[PORT], "a new program or game on a port of its own"),
-    rule(
-        "volume",
-        Family::Volume,
-        0.5,
-        &[EXFIL_C2],
-        "a new film, an update, a move of data by its owner",
-    ),
     rule(
         "volume-anomaly",
         Family::Volume,

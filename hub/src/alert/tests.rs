@@ -294,7 +294,7 @@ proptest::proptest! {
     ) {
         let found: Vec<_> = picks.iter().map(|(time, client, rule, subject, score)| {
             let client = ["192.0.2.7+", "192.0.2.8"][*client];
-            let rule = ["beacon", "blocklist", "exfil", "watched", "new"][*rule];
+            let rule = ["beacon", "blocklist", "exfil", "watched", "new-domain"][*rule];
             let subject =
                 ["a.example", "b.a.example", "c.example", "203.0.113.9:443/tcp", "203.0.113.9"][*subject];
             seen(&format!("{time} {client} {rule} {} {subject}", f64::from(*score) / 10.0))

@@ -21,6 +21,8 @@ mod plan;
 pub(crate) mod round;
 #[cfg(test)]
 mod round_tests;
+#[cfg(test)]
+mod rules;
 pub(crate) mod service;
 pub mod unreported;
 

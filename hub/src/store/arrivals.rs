@@ -107,16 +107,27 @@ impl Arrivals {
     }
 }
 
-/// The newest event at or after `from`.
+/// The newest event at or after `from`: among the hot rows, and only where they have none
+/// (everything is old and in files already) in all.
 fn newest(connection: &Connection, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-    let tables = ["dns", "flows_done", "flows_open", "firewall", "gaps"];
+    let hot = newest_of(connection, from, ["dns_hot", "firewall_hot"])?;
+    if hot.is_some() { Ok(hot) } else { newest_of(connection, from, ["dns", "firewall"]) }
+}
+
+fn newest_of(
+    connection: &Connection,
+    from: Timestamp,
+    [dns, firewall]: [&str; 2],
+) -> Result<Option<Timestamp>, StoreError> {
+    let flows = if dns == "dns" { "flows" } else { "flows_hot" };
     let of = |table| {
         format!(
             "SELECT max(time) AS t FROM {table} WHERE time >= make_timestamp({})",
             from.micros()
         )
     };
-    let sql = format!("SELECT epoch_us(max(t)) FROM ({})", tables.map(of).join(" UNION ALL "));
+    let tables = [dns, flows, firewall, "gaps"].map(of).join(" UNION ALL ");
+    let sql = format!("SELECT epoch_us(max(t)) FROM ({tables})");
     let newest: Option<i64> = connection.query_row(&sql, [], |row| row.get(0))?;
     Ok(newest.map(Timestamp::from_micros))
 }

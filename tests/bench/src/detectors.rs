@@ -3,7 +3,8 @@
 //!
 //! In: the rules of tier-0 and of the syslog receiver, the scenarios, and measured costs. Out:
 //! the table as Markdown (`./dev bench --detectors > docs/detectors.md`). A test here keeps it
-//! equal to the code, apart from the measured column, and fails when a detector of tier-0 has
+//! equal to the code, apart from the measured column and from what follows [`HISTORY`] (the hub
+//! keeps that itself, see its `detect/rules.rs`), and fails when a detector of tier-0 has
 //! no scenario, or its scenario no benign twin.
 //!
 //! The cost of a detector is the time of an event with only this one on, less the time with
@@ -11,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agentmon_core::tier0::Tier0Config;
 use agentmon_core::tier0::rules::RULES;
@@ -32,6 +33,8 @@ takes the shared work of the first row.
 | detector | tells | needs | default threshold | cost per event | runs on | shown by |
 |---|---|---|---|---|---|---|
 ";
+/// Where the hub's own detectors begin.
+const HISTORY: &str = "\n## Over history";
 const SHARED: &str = "(all)";
 /// Less than this is noise.
 const NOISE_NS: f64 = 10.0;
@@ -130,6 +133,11 @@ fn name_of(file: &Path) -> String {
     folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+/// Where the table lies.
+fn file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/detectors.md")
+}
+
 /// Measures, and gives the table for `docs/detectors.md`.
 pub(crate) fn markdown() -> anyhow::Result<String> {
     let lists = list()?;
@@ -152,18 +160,16 @@ pub(crate) fn markdown() -> anyhow::Result<String> {
         let more: Vec<f64> = measured(Some(rule.name))?.into_iter().map(|(_, more)| more).collect();
         costs.insert(rule.name, words(&more));
     }
-    Ok(table(&rows()?, |name| costs.get(name).cloned().unwrap_or_else(|| NO_COST.to_owned())))
+    let table =
+        table(&rows()?, |name| costs.get(name).cloned().unwrap_or_else(|| NO_COST.to_owned()));
+    let written = std::fs::read_to_string(file()).unwrap_or_default();
+    let history = written.find(HISTORY).and_then(|at| written.get(at..)).unwrap_or_default();
+    Ok(table + history)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
-
-    /// Where the table lies.
-    fn file() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/detectors.md")
-    }
 
     /// The measured column of a table, by detector.
     fn costs(text: &str) -> BTreeMap<String, String> {
@@ -177,12 +183,14 @@ mod tests {
 
     #[test]
     fn the_table_is_current() {
-        let written = std::fs::read_to_string(file()).expect("docs/detectors.md");
-        let costs = costs(&written);
+        let whole = std::fs::read_to_string(file()).expect("docs/detectors.md");
+        let ends = whole.find(HISTORY).unwrap_or(whole.len());
+        let (written, history) = whole.split_at(ends);
+        let costs = costs(written);
         let cost = |name: &str| costs.get(name).cloned().unwrap_or_else(|| "to be measured".into());
         let current = table(&rows().unwrap(), cost);
         if std::env::var_os("AGENTMON_BLESS").is_some() {
-            std::fs::write(file(), current).unwrap();
+            std::fs::write(file(), current + history).unwrap();
             return;
         }
         assert!(
