@@ -423,6 +423,7 @@ pub fn store_status(
         ("flows_open", one("SELECT count(*) FROM flows_open")?.into()),
         ("dns", (one("SELECT count(*) FROM dns_hot")? + rolled("dns")).into()),
         ("alerts_open", one("SELECT count(*) FROM alerts WHERE status = 'open'")?.into()),
+        ("alerts_learning", one("SELECT count(*) FROM alerts WHERE status = 'learning'")?.into()),
         ("files", parts.len().into()),
         ("files_bytes", parts.iter().map(|p| p.bytes).sum::<u64>().into()),
         ("oldest_day", parts.first().map(|p| p.day.to_string()).into()),

@@ -92,6 +92,8 @@ impl Core {
         }
         self.lists.reconfigure(&new.lists);
         self.detect.reconfigure(&new.detect);
+        let learning = new.detect.learning;
+        self.run(move |writer| writer.learn(learning))?;
         self.deliver.reconfigure(&new.deliver)?;
         self.llm.reconfigure(&new.llm);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = new;

@@ -103,6 +103,7 @@ impl Hub {
         let acceptor = TlsAcceptor::from(served.server_config()?);
         let routes = Arc::new(deliver::Routes::default());
         writer.tell(Arc::clone(&routes));
+        writer.learn(config.detect.learning);
         let (store, thread) = Handle::start(writer).context("starting the writer")?;
         let lists =
             feeds::Service::start(config.lists.clone(), &place.data_dir, Arc::clone(&clock));

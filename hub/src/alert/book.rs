@@ -159,7 +159,10 @@ impl Alert {
         self.last = self.last.max(seen.time);
         self.findings = self.findings.saturating_add(1);
         let key = self.part_key(&seen.finding);
-        let part = Part::of(&key, seen.time, score(&seen.finding), &seen.finding.why);
+        let part = Part {
+            learning: seen.learning,
+            ..Part::of(&key, seen.time, score(&seen.finding), &seen.finding.why)
+        };
         let more = match self.parts.get_mut(&key) {
             Some(known) => {
                 known.merge(part);
@@ -506,7 +509,7 @@ impl Book {
         let told = self.alerts.iter().filter(|alert| alert.is_news());
         told.map(|alert| News {
             id: alert.id,
-            new: alert.is_new() || alert.was == "note",
+            new: alert.is_new() || matches!(alert.was.as_str(), "note" | "learning"),
             severity: alert.severity(),
             rule: alert.verdict.rule.clone(),
             subject: alert.verdict.subject.clone(),

@@ -54,6 +54,8 @@ pub(crate) struct Part {
     pub(crate) why: String,
     /// What came of it: for a watched name the connection.
     pub(crate) followed: Option<Followed>,
+    /// All of its findings were made while the hub was learning.
+    pub(crate) learning: bool,
     /// The subject, where it is a name or an address.
     pub(crate) name: Option<Name>,
     pub(crate) address: Option<IpAddr>,
@@ -82,6 +84,7 @@ impl Part {
             worst: time,
             why: why.to_owned(),
             followed: None,
+            learning: false,
         }
     }
 
@@ -91,10 +94,17 @@ impl Part {
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
         self.findings = self.findings.saturating_add(other.findings);
+        self.learning &= other.learning;
         let graver = other.score.total_cmp(&self.score).then(self.worst.cmp(&other.worst));
         if graver.then_with(|| self.why.cmp(&other.why)).is_gt() {
             (self.score, self.worst, self.why) = (other.score, other.worst, other.why);
         }
+    }
+
+    /// Kept for later: the hub was learning, and nobody knows it to be bad or asked for it.
+    fn learns(&self) -> bool {
+        let rule = rules::of(&self.rule);
+        self.learning && !rule.known_bad && !rule.waits
     }
 
     /// Only a note so far: what would make it an alert has not happened.
@@ -125,6 +135,8 @@ pub(crate) enum Silence {
     Allowed,
     /// A person called it a false positive.
     FalsePositive,
+    /// Found while the hub was learning.
+    Learning,
 }
 
 impl Silence {
@@ -133,6 +145,7 @@ impl Silence {
             Self::Note => "note",
             Self::Allowed => "allowed",
             Self::FalsePositive => "fp",
+            Self::Learning => "learning",
         }
     }
 }
@@ -239,6 +252,8 @@ fn weigh<'a>(part: &'a Part, who: &str, feedback: &[Feedback]) -> Weighed<'a> {
         Some(Silence::FalsePositive)
     } else if part.waits() {
         Some(Silence::Note)
+    } else if part.learns() {
+        Some(Silence::Learning)
     } else {
         None
     };
@@ -255,24 +270,31 @@ fn silent(all: &[Weighed<'_>], who: &str, feedback: &[Feedback]) -> Verdict {
         let minutes = FOLLOWS_WITHIN.as_secs() / 60;
         reasons.push(format!("asked for, not connected within {minutes} minutes: a note"));
     }
-    // A person's word comes before what never happened.
-    let spoken = all.iter().filter_map(|w| w.silence).filter(|s| *s != Silence::Note).min_by_key(
-        |silence| match silence {
-            Silence::Allowed => 0,
-            _ => 1,
-        },
-    );
-    let why = match spoken {
-        None => format!("{}; asked for, not connected", lead.part.why),
-        Some(_) => lead.part.why.clone(),
+    // A person's word comes before what was learnt from, and that before what never happened.
+    let first = |silence: &Silence| match silence {
+        Silence::Allowed => 0,
+        Silence::FalsePositive => 1,
+        Silence::Learning => 2,
+        Silence::Note => 3,
+    };
+    let silence = all.iter().filter_map(|w| w.silence).min_by_key(first).unwrap_or(Silence::Note);
+    let (why, score) = match silence {
+        Silence::Note => (format!("{}; asked for, not connected", lead.part.why), 0.0),
+        // What it would have been: the gravest of those that are kept.
+        Silence::Learning => {
+            reasons.push("found while learning: kept, not told".to_owned());
+            let kept = all.iter().filter(|w| w.silence == Some(Silence::Learning));
+            (lead.part.why.clone(), kept.map(|w| w.score).fold(0.0, f64::max))
+        }
+        _ => (lead.part.why.clone(), 0.0),
     };
     Verdict {
-        score: 0.0,
+        score,
         rule: lead.part.rule.clone(),
         subject: lead.part.subject.clone(),
         why,
         reasons,
-        silence: Some(spoken.unwrap_or(Silence::Note)),
+        silence: Some(silence),
     }
 }
 

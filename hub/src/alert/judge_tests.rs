@@ -66,6 +66,40 @@ fn detectors_that_look_at_other_things_confirm_each_other() {
     check(&["blocklist a.example 1", beacon], Facts::default(), &[], (1_000, "blocklist", ""));
 }
 
+/// `rule subject score`, those with a `+` found while the hub was learning.
+#[track_caller]
+fn check_learning(lines: &[&str], expected: (u32, &str, &str)) {
+    let plain: Vec<&str> = lines.iter().map(|line| line.trim_end_matches('+')).collect();
+    let mut parts = parts(&plain);
+    for (part, line) in parts.iter_mut().zip(lines) {
+        part.learning = line.ends_with('+');
+    }
+    let got = judge(&parts.iter().collect::<Vec<_>>(), WHO, &Facts::default(), &[]);
+    let silence = got.silence.map_or("", Silence::as_str);
+    assert_eq!(((got.score * 1e3).round() as u32, got.rule.as_str(), silence), expected, "{got:?}");
+}
+
+#[test]
+fn what_was_found_while_learning_is_kept_unless_it_is_known_bad() {
+    check_learning(&["beacon a.example 0.7+"], (700, "beacon", "learning"));
+    check_learning(&["beacon a.example 0.7+", "dga a.example 0.5+"], (700, "beacon", "learning"));
+    check_learning(&["blocklist a.example 0.6+"], (600, "blocklist", ""));
+    check_learning(&["authority a.example 0.6+"], (600, "authority", ""));
+    check_learning(&["blocklist a.example 0.6+", "beacon a.example 0.7+"], (600, "blocklist", ""));
+    check_learning(&["beacon a.example 0.7+", "dga a.example 0.5"], (500, "dga", ""));
+    check_learning(&["watched a.example 0.3+"], (0, "watched", "note"));
+    check_learning(&["watched a.example 0.3+", "dga a.example 0.5+"], (500, "dga", "learning"));
+    // Whatever the order in which findings come: one outside of learning is enough.
+    let [mut first, second] = [true, false].map(|learning| Part {
+        learning,
+        ..Part::of(&("dga".into(), "a.example".into()), AT, 0.5, "why")
+    });
+    let mut other = second.clone();
+    other.merge(first.clone());
+    first.merge(second);
+    assert!(!first.learning && !other.learning);
+}
+
 #[test]
 fn what_the_network_knows_counts() {
     let dga = &["dga a.example 0.6"];

@@ -18,6 +18,9 @@
 //! An alert follows the device: its address may change. What was told of an address shortly
 //! before its device became known is that device's (see [`book`]).
 //!
+//! While the hub learns (`[detect] learning`), what is not known bad is kept with the status
+//! `learning` and told only when it is found again afterwards.
+//!
 //! A finding that sums up others (a burst of generated names, a scan) folds their alerts
 //! into its own (see `book`): they stay as they are, with their findings and under their
 //! own key, but a person is told only the sum.
@@ -56,6 +59,8 @@ pub(crate) struct Seen {
     pub(crate) mac: Option<Mac>,
     /// Since when the device has the client's address, where that is known.
     pub(crate) there_since: Option<Timestamp>,
+    /// The hub was learning: of this, only what is known bad is told.
+    pub(crate) learning: bool,
     pub(crate) finding: Finding,
 }
 

@@ -26,7 +26,8 @@ const COLUMNS: &str = "a.id, a.dedup_key, a.topic, a.client, a.mac, \
 const FROM: &str = "alerts a LEFT JOIN alerts u ON u.id = a.folded_into";
 /// The columns of a part.
 const PARTS: &str = "p.alert, p.rule, p.subject, epoch_us(p.first_seen), epoch_us(p.last_seen), \
-     p.findings, p.score, epoch_us(p.worst), p.why, epoch_us(p.followed_at), p.followed";
+     p.findings, p.score, epoch_us(p.worst), p.why, epoch_us(p.followed_at), p.followed, \
+     coalesce(p.learning, false)";
 
 /// Reads the alerts these findings belong to, and those that they may fold or that may
 /// fold them.
@@ -152,6 +153,7 @@ fn parts(connection: &Connection, alerts: &mut BTreeMap<i64, Alert>) -> Result<(
         let followed = row.get::<_, Option<i64>>(9)?.zip(row.get::<_, Option<String>>(10)?);
         part.followed =
             followed.map(|(at, text)| Followed { at: Timestamp::from_micros(at), text });
+        part.learning = row.get(11)?;
         alert.parts.insert(key, part);
     }
     Ok(())
@@ -261,5 +263,6 @@ fn push_part(rows: &mut PartRows, alert: i64, part: &Part) {
     rows.why.push(&part.why);
     rows.followed_at.option(part.followed.as_ref().map(|f| f.at));
     rows.followed.option(part.followed.as_ref().map(|f| f.text.as_str()));
+    rows.learning.append_value(part.learning);
     rows.rows += 1;
 }

@@ -19,6 +19,7 @@ fn seen(text: &str) -> Seen {
         None => (client, None),
     };
     Seen {
+        learning: false,
         time: Timestamp::from_secs(1_795_444_327).plus(std::time::Duration::from_secs(time)),
         sensor: 1,
         sensor_time: None,

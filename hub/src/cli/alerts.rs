@@ -93,10 +93,31 @@ pub(crate) const SELECT: &str = "SELECT id, severity, score, rule, subject, clie
 pub(crate) fn run(args: &AlertsArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
     let wanted = Wanted::read(&args.list, None, context)?;
     let mut condition = wanted.condition(TERMS, "last_seen")?;
-    if !args.all && !wanted.words.iter().any(|w| w.key == Key::Status) {
+    let open = !args.all && !wanted.words.iter().any(|w| w.key == Key::Status);
+    if open {
         condition.and("status = 'open'", []);
     }
     let sql = format!("{SELECT} WHERE {} ORDER BY last_seen DESC, id DESC LIMIT ?", condition.sql);
     let shown = list::run(context, &wanted, &sheet(), &sql, condition)?;
+    if open {
+        say_learning(context)?;
+    }
     Ok(if args.exit_code && shown > 0 { Exit::Found } else { Exit::Fine })
+}
+
+/// What was found and is not told: nobody should take that for silence.
+fn say_learning(context: &mut Context<'_>) -> anyhow::Result<()> {
+    let sql = "SELECT count(*) FROM alerts WHERE status = 'learning'";
+    let mut kept = 0;
+    super::backend::query(context.hub, sql, Vec::new(), &mut |row| {
+        kept = row.first().and_then(serde_json::Value::as_u64).unwrap_or_default();
+        Ok(())
+    })?;
+    if kept > 0 {
+        let kept = units::plural(kept, "alert", "alerts");
+        context.say(&format!(
+            "{kept} found while learning, not told: agentmon alerts status:learning"
+        ));
+    }
+    Ok(())
 }

@@ -45,7 +45,7 @@ pub(crate) enum BaselineAction {
 }
 
 const TERMS: &Terms = &[
-    (Key::Device, Term::Device("mac", &["client"], "last_day")),
+    (Key::Device, Term::Device("mac", &["client"], "first_seen")),
     (Key::Client, Term::Address(&["client"])),
     (Key::Src, Term::Address(&["client"])),
     (Key::Proc, Term::Nothing),

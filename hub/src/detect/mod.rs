@@ -77,6 +77,9 @@ pub(crate) trait Windowed: Send {
 pub struct Config {
     /// Whether they run at all.
     pub enabled: bool,
+    /// Findings are kept and shown (`agentmon alerts status:learning`), but nothing is told
+    /// except what is known to be bad (lists, threat intelligence, authority) or watched.
+    pub learning: bool,
     /// Seconds between two rounds; a detector may run less often, never more.
     pub round_seconds: u64,
     /// A detector's run that takes longer is stopped, counted and tried again later.
@@ -95,6 +98,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             enabled: true,
+            learning: false,
             round_seconds: 60,
             run_seconds_max: 120,
             baseline: baseline::Config::default(),

@@ -71,7 +71,12 @@ impl Service {
 
     /// How the rounds went.
     pub(crate) fn status(&self) -> Value {
-        self.board.json()
+        let mut status = self.board.json();
+        let wish = self.shared.wish.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Value::Object(fields) = &mut status {
+            fields.insert("learning".into(), wish.config.learning.into());
+        }
+        status
     }
 
     /// No round begins from now on.

@@ -11,6 +11,62 @@ use crate::alert::feedback::New;
 use crate::alert::{acknowledge, say};
 use crate::control::Request;
 
+/// While it learns, a beacon is kept and a list is told; afterwards what comes again is told.
+#[test]
+fn while_the_hub_learns_only_what_is_known_bad_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    hub.send(1, 1, &all(&["-90 192.0.2.7 exfil 0.6 before.example"]));
+    hub.writer.learn(true);
+    hub.send(
+        1,
+        2,
+        &all(&[
+            "-80 192.0.2.7 beacon 0.7 a.example",
+            "-79 192.0.2.7 blocklist 0.8 b.example",
+            "-78 192.0.2.7 beacon 0.7 b.example",
+            "-77 192.0.2.7 authority 0.6 c.example",
+            "-76 192.0.2.7 exfil 0.6 before.example",
+        ]),
+    );
+    // What was open before stays; the beacon does not make the list's word graver.
+    let kept = "exfil before.example open 0.6, beacon a.example learning 0.7, \
+         blocklist b.example open 0.8, authority c.example open 0.6";
+    assert_eq!(hub.short(), kept);
+    assert_eq!(hub.one::<u64>("SELECT count(*) FROM findings WHERE rule = 'beacon'"), 2);
+    let reasons: String = hub.one("SELECT reasons FROM alerts WHERE id = 2");
+    assert!(reasons.contains("found while learning: kept, not told"), "{reasons}");
+    assert_eq!(hub.one::<u64>("SELECT count(*) FROM incident_findings WHERE alert = 2"), 0);
+    // A restart forgets nothing; the end of learning alone tells nothing.
+    drop(hub);
+    let mut hub = Hub::open(dir.path());
+    assert_eq!(hub.short(), kept);
+    hub.send(1, 7, &all(&["-70 192.0.2.7 beacon 0.7 d.example"]));
+    assert_eq!(hub.short(), format!("{kept}, beacon d.example open 0.7"));
+    hub.send(1, 8, &all(&["-69 192.0.2.7 beacon 0.5 a.example"]));
+    assert_eq!(hub.one::<String>("SELECT status FROM alerts WHERE id = 2"), "open");
+    assert_eq!(hub.one::<f64>("SELECT round(score, 2) FROM alerts WHERE id = 2"), 0.7);
+}
+
+/// A person's interest is told also while the hub learns, once a connection follows.
+#[test]
+fn a_watched_name_is_told_while_the_hub_learns() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    hub.writer.learn(true);
+    hub.send(
+        1,
+        1,
+        &[
+            dns(-60, "192.0.2.7", "api.ai.example", "203.0.113.1"),
+            found("-60 192.0.2.7 watched 0.3 ai.example"),
+        ],
+    );
+    assert_eq!(hub.short(), "watched ai.example note 0.0");
+    hub.send(1, 3, &[flow(-50, 1, FlowPhase::End, "192.0.2.7", "203.0.113.1", 9)]);
+    assert_eq!(hub.short(), "watched ai.example open 0.3");
+}
+
 /// `seconds client rule score subject`
 fn found(line: &str) -> Event {
     let words: Vec<&str> = line.split(' ').collect();

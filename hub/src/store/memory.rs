@@ -59,6 +59,8 @@ pub(crate) struct Memory {
     pub(crate) watches: Watches,
     /// The policy about hosts' connections.
     pub(crate) judge: Judge,
+    /// What is found now is not told unless it is known bad; of the configuration.
+    pub(crate) learning: bool,
     pub(crate) reported: HashMap<i32, Reported>,
     /// `hub_counters` as they stand in the file.
     pub(crate) counters: BTreeMap<String, u64>,

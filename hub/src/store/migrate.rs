@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0011_llm.sql"),
     include_str!("migrations/0012_story.sql"),
     include_str!("migrations/0013_baseline.sql"),
+    include_str!("migrations/0014_learning.sql"),
 ];
 
 /// Newest version this program knows.

@@ -337,7 +337,7 @@ rows!(
     PartRows, "alert_parts" {
         alert: Int64Builder, rule: Text, subject: Text, first_seen: Time, last_seen: Time,
         findings: UInt64Builder, score: Float64Builder, worst: Time, why: Text,
-        followed_at: Time, followed: Text,
+        followed_at: Time, followed: Text, learning: BooleanBuilder,
     }
 );
 rows!(

@@ -234,7 +234,8 @@ impl Staging {
         if let Some(mac) = mac.filter(|_| finding.rule == new_device::RULE) {
             finding = known_here(finding, mac, time, devices);
         }
-        self.found.push(Seen { time, sensor, sensor_time, mac, there_since, finding });
+        let learning = memory.learning;
+        self.found.push(Seen { time, sensor, sensor_time, mac, there_since, learning, finding });
     }
 
     /// The rows of `flows_open`, and what remembers them.

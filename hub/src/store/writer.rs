@@ -109,6 +109,11 @@ impl Writer {
         self.routes = routes;
     }
 
+    /// From now on findings are kept and not told, unless they are known bad; or no longer.
+    pub fn learn(&mut self, learning: bool) {
+        self.memory.learning = learning;
+    }
+
     /// Where readers get their connections.
     #[must_use]
     pub fn readers(&self) -> Arc<Readers> {

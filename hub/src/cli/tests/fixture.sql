@@ -110,3 +110,33 @@ INSERT INTO process_conns
   ('2026-11-23 14:20:14', 1, 501, false, 77, 412, 'claude-code', 'out', 6, '192.168.77.10', 43164, '203.0.113.5', 443, '2026-11-23 14:20:02', 12000, 1476, 50424, 'exec'),
   ('2026-11-23 14:26:03', 1, 502, false, 78, 413, 'curl', 'out', 6, '192.168.77.10', 50100, '203.0.113.99', 443, '2026-11-23 14:26:00', 3000, 900, 4000, 'exec');
 CHECKPOINT;
+-- What is normal: the laptop is known for nine days, the phone since yesterday, an address
+-- without a device for three.
+INSERT INTO habits BY NAME
+  SELECT who, kind, what, first_seen::TIMESTAMP AS first_seen,
+    ('2026-11-23'::DATE - '1970-01-01'::DATE)::INTEGER AS day, bits FROM (VALUES
+  ('*', 'day', '', '2026-11-15 00:00:00', 511::UBIGINT),
+  ('*', 'domain', 'example.com', '2026-11-15 08:00:00', 511),
+  ('*', 'domain', 'fresh.example', '2026-11-23 14:02:00', 1),
+  ('*', 'place', '203.0.113.0/24', '2026-11-15 08:00:00', 511),
+  ('00:00:5e:00:53:01', 'day', '', '2026-11-15 08:00:00', 511),
+  ('00:00:5e:00:53:01', 'domain', 'example.com', '2026-11-15 08:00:00', 511),
+  ('00:00:5e:00:53:01', 'domain', 'fresh.example', '2026-11-23 14:02:00', 1),
+  ('00:00:5e:00:53:01', 'place', '203.0.113.0/24', '2026-11-15 08:00:00', 341),
+  ('00:00:5e:00:53:01', 'port', '443/tcp', '2026-11-15 08:00:00', 511),
+  ('00:00:5e:00:53:01', 'hour', 'weekday 14', '2026-11-16 14:00:00', 31),
+  ('00:00:5e:00:53:02', 'day', '', '2026-11-22 10:00:00', 3),
+  ('00:00:5e:00:53:02', 'domain', 'example.com', '2026-11-23 13:30:00', 1),
+  ('192.168.77.99', 'day', '', '2026-11-21 10:00:00', 7),
+  ('192.168.77.99', 'domain', chr(27) || '[2Jevil', '2026-11-23 14:23:00', 1)
+  ) v(who, kind, what, first_seen, bits);
+INSERT INTO hours BY NAME
+  SELECT '00:00:5e:00:53:01' AS who, '2026-11-20 14:00:00'::TIMESTAMP + to_days(n::INTEGER) AS hour,
+    1000000 * (n + 1) AS up, 90000000 AS down, 40 AS flows, 60 AS questions,
+    CASE WHEN n = 3 THEN 1 ELSE 0 END AS odd FROM range(4) t(n);
+INSERT INTO alerts
+  (id, dedup_key, topic, rule, subject, client, mac, first_seen, last_seen, findings, score, severity, why, reasons, status, seen_by, devices) VALUES
+  (7, '|00:00:5e:00:53:02|updates.example', 'updates.example', 'beacon', 'updates.example', '192.168.77.12', '00:00:5e:00:53:02', '2026-11-23 14:10:00', '2026-11-23 14:10:00', 1, 0.6, 'high', 'calls updates.example about every 5 min, 288 times, give or take 2 %', '["found while learning: kept, not told"]', 'learning', 1, 4);
+INSERT INTO alert_parts
+  (alert, rule, subject, first_seen, last_seen, findings, score, worst, why, learning) VALUES
+  (7, 'beacon', 'updates.example', '2026-11-23 14:10:00', '2026-11-23 14:10:00', 1, 0.6, '2026-11-23 14:10:00', 'calls updates.example about every 5 min, 288 times, give or take 2 %', true);

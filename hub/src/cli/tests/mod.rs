@@ -2,6 +2,7 @@
 //! and stderr out. Fixed time (2026-11-23 14:32:07 UTC), zone UTC, no terminal.
 
 mod authority;
+mod baseline;
 mod filters;
 mod help;
 mod hostile;

@@ -15,6 +15,7 @@ snapshots! {
     alerts_table: "alerts";
     alerts_all: "alerts --all -rule:dga";
     alerts_folded: "alerts status:folded";
+    alerts_learning: "alerts status:learning";
     alerts_json: "alerts --json severity:>=high";
     alerts_csv: "alerts --csv --all";
     alert_one: "alert 1";
@@ -22,6 +23,14 @@ snapshots! {
     alert_folded: "alert 5 --around 1s";
     alert_json: "alert 2 --json --around 1m";
     alert_note: "alert 6 --around 1s";
+    baseline_table: "baseline";
+    baseline_json: "baseline --json device:laptop";
+    baseline_show: "baseline show laptop";
+    baseline_show_network: "baseline show network kind:domain";
+    baseline_show_by_address: "baseline show 192.168.77.99 --csv";
+    new_table: "new";
+    new_json: "new --json kind:domain device:laptop";
+    new_since: "new --since 9d kind:place,port";
     allow_list: "allow --list";
     allow_list_all: "allow --list --all --csv";
     incident_table: "incident";
