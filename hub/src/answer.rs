@@ -23,6 +23,7 @@ use crate::ingest::Incoming;
 use crate::store::days;
 use crate::store::days::keep::{self, Desk};
 use crate::store::days::plan::Retention;
+use crate::store::export;
 use crate::store::writer::{Who, Writer};
 use crate::store::{FILE_NAME, StoreError, migrate, zeek};
 use crate::{alert, deliver, enroll, feeds, llm, tls};
@@ -161,6 +162,24 @@ pub fn accept_feed(data_dir: &Path, name: &str) -> anyhow::Result<Vec<Reply>> {
     Ok(vec![done(1)])
 }
 
+/// Writes the rows of a statement into a file.
+///
+/// # Errors
+/// As [`export::run`].
+pub(crate) fn export(
+    connection: &Connection,
+    sql: &str,
+    format: export::Format,
+    timeout_ms: u64,
+) -> anyhow::Result<Vec<Reply>> {
+    let made = export::run(connection, sql, format, timeout_ms)?;
+    let mut replies: Vec<Reply> =
+        made.warnings.into_iter().map(|text| Reply::Warning { text }).collect();
+    let path = made.path.to_str().context("the path is not UTF-8")?;
+    replies.extend(row(&[("path", path.into()), ("rows", made.rows.into())]));
+    Ok(replies)
+}
+
 /// Rolls days and deletes what is kept no longer, or says what would be done.
 ///
 /// # Errors
@@ -279,6 +298,7 @@ pub fn change(
         }
         Request::Query { .. }
         | Request::Beacons { .. }
+        | Request::Export { .. }
         | Request::Status
         | Request::Reload
         | Request::Feeds

@@ -124,6 +124,16 @@ pub enum Request {
         /// To this target.
         name: String,
     },
+    /// Writes the rows of a statement into a file, which is the asker's to take away; answers
+    /// with one row: its path, and how many rows are in it.
+    Export {
+        /// One reading statement, held to the rules for a person's.
+        sql: String,
+        /// What the file is to be.
+        format: crate::store::export::Format,
+        /// Give up after this many milliseconds.
+        timeout_ms: u64,
+    },
     /// Rolls days that are over, deletes what is kept no longer; one row for each.
     Cleanup {
         /// Only says what would be done.

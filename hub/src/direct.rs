@@ -31,6 +31,10 @@ pub fn answer(
                 query::Query { sql, params, timeout_ms: *timeout_ms, untrusted: *untrusted };
             return query::run(&connection, query, on);
         }
+        Request::Export { sql, format, timeout_ms } => {
+            let connection = store::open_read(data_dir, &limits)?;
+            answer::export(&connection, sql, *format, *timeout_ms)?
+        }
         Request::Status => {
             let connection = store::open_read(data_dir, &limits)?;
             let mut facts = vec![("running", false.into())];

@@ -205,6 +205,10 @@ impl Answers for Core {
                 self.reload()?;
                 vec![Reply::Done { count: 1, truncated: false }]
             }
+            Request::Export { sql, format, timeout_ms } => {
+                let reader = self.store.readers().get()?;
+                answer::export(&reader, sql, *format, *timeout_ms)?
+            }
             Request::Cleanup { dry_run, .. } => self.cleanup(*dry_run)?,
             Request::Import { name, batch } => self.import(name, batch)?,
             Request::Enroll { .. }

@@ -388,6 +388,9 @@ Each pass goes on where the last one ended, and tells nothing twice, wherever it
 Exit: 0 all read, 2 a source failed (the others were read).
 See also: agentmon import, agentmon up, agentmon dns sensor:collect")]
     Collect(Box<CollectArgs>),
+    /// Rows of a table or of a statement as a CSV, JSON or Parquet file
+    #[command(after_help = super::export::HELP)]
+    Export(super::export::ExportArgs),
     /// Makes files of older days, and deletes what is kept no longer
     #[command(after_help = "\
 Examples:

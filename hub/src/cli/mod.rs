@@ -32,6 +32,7 @@ mod dns;
 mod eval;
 mod eval_beacon;
 mod eval_tunnel;
+mod export;
 pub(crate) mod feed;
 mod feeds;
 mod filter;
@@ -178,6 +179,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Enroll(args) => sensors::enroll(&args, context),
         Command::Sql(args) => sql::run(&args, context),
         Command::Import(args) => import::run(&args, context),
+        Command::Export(args) => export::run(&args, context),
         Command::Cleanup(args) => cleanup::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Reload => status::reload(context),

@@ -16,6 +16,7 @@ mod crash_tests;
 pub mod days;
 #[cfg(test)]
 mod disk_tests;
+pub mod export;
 mod fill;
 pub(crate) mod found;
 #[cfg(test)]

@@ -46,19 +46,46 @@ pub fn run(
     if query.untrusted {
         sandbox::check(connection, query.sql)?;
     }
-    let deadline = Deadline::start(connection, query.timeout_ms.min(QUERY_TIMEOUT_MS_MAX));
-    connection.execute_batch("BEGIN TRANSACTION READ ONLY").map_err(StoreError::from)?;
-    let outcome = warn(connection, on).and_then(|()| stream(connection, query, on));
-    let passed = deadline.stop();
-    // The statement may have ended the transaction itself by failing; then there is
-    // nothing to roll back and the error says only that.
-    drop(connection.execute_batch("ROLLBACK"));
+    let (outcome, passed) = within(connection, query.timeout_ms, || {
+        warn(connection, on).and_then(|()| stream(connection, query, on))
+    })?;
     match outcome {
         Err(error) if passed && error.is::<StoreError>() => {
             Err(StoreError::TimedOut(query.timeout_ms).into())
         }
         other => other,
     }
+}
+
+/// Runs what reads in one snapshot and within a time.
+///
+/// # Errors
+/// [`StoreError::TimedOut`], else the error of `work`.
+pub(super) fn limited<T>(
+    connection: &Connection,
+    timeout_ms: u64,
+    work: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    match within(connection, timeout_ms, work)? {
+        (Err(_), true) => Err(StoreError::TimedOut(timeout_ms)),
+        (outcome, _) => outcome,
+    }
+}
+
+/// The outcome of `work`, and whether its time had passed.
+fn within<T>(
+    connection: &Connection,
+    timeout_ms: u64,
+    work: impl FnOnce() -> T,
+) -> Result<(T, bool), StoreError> {
+    let deadline = Deadline::start(connection, timeout_ms.min(QUERY_TIMEOUT_MS_MAX));
+    connection.execute_batch("BEGIN TRANSACTION READ ONLY")?;
+    let outcome = work();
+    let passed = deadline.stop();
+    // The statement may have ended the transaction itself by failing; then there is
+    // nothing to roll back and the error says only that.
+    drop(connection.execute_batch("ROLLBACK"));
+    Ok((outcome, passed))
 }
 
 /// Says which files the answer lacks; within the statement's own snapshot.

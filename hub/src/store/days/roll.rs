@@ -342,7 +342,8 @@ pub(crate) fn delete_gone(
     Ok(())
 }
 
-/// What a killed program has left: files that were not finished, and those no longer listed.
+/// What a killed program has left: files that were not finished, exports that nobody took,
+/// and files no longer listed.
 /// A finished file that was never listed stays until the day is rolled anew, under its name:
 /// should the list be an older one, put back, then it is not this program that deletes.
 ///
@@ -350,6 +351,9 @@ pub(crate) fn delete_gone(
 /// What DuckDB says.
 pub(super) fn clear_away(connection: &Connection, data_dir: &Path) -> Result<(), StoreError> {
     delete_gone(connection, data_dir, None)?;
+    for file in entries(&data_dir.join(DIR).join(crate::store::export::DIR)) {
+        drop(std::fs::remove_file(&file));
+    }
     for table in TABLES {
         let days = entries(&data_dir.join(DIR).join(table.name));
         for file in days.iter().flat_map(|day| entries(day)) {
