@@ -352,9 +352,7 @@ Examples:
   agentmon sql \"SELECT domain, count(*) AS n FROM dns GROUP BY 1 ORDER BY 2 DESC LIMIT 10\"
   agentmon sql --csv \"FROM flows WHERE bytes_out > 100000000\"
   agentmon sql \"SHOW TABLES\"
-Tables: dns, flows, firewall, devices, device_names, device_addresses, findings, alerts,
-alert_parts, feedback, incidents, incident_findings, story (a connection with its question,
-program and device), gaps, sensors, zeek_conn, zeek_name.
+  agentmon sql --views                        the tables and what their columns mean
 Times are UTC. Files, settings and extensions are out of reach of these statements.
 See also: agentmon stats, agentmon timeline")]
     Sql(SqlArgs),
@@ -617,7 +615,11 @@ pub(crate) struct SqlArgs {
     #[command(flatten)]
     pub(crate) format: FormatArgs,
     /// The statement; `-` reads it from stdin
-    pub(crate) statement: String,
+    #[arg(required_unless_present = "views")]
+    pub(crate) statement: Option<String>,
+    /// Tell the tables and what their columns mean
+    #[arg(long, conflicts_with = "statement")]
+    pub(crate) views: bool,
     /// Give up after this time
     #[arg(long, value_name = "AGE", default_value = "60s")]
     pub(crate) timeout: String,

@@ -16,14 +16,21 @@ use super::{units, when};
 use crate::control::{Reply, Request};
 use crate::store::sandbox::SQL_BYTES_MAX;
 
+/// The tables and their columns, for a person; a test holds it against the store.
+pub(crate) const VIEWS: &str = include_str!("../../../docs/sql.md");
+
 /// Prints whatever columns the statement has.
 pub(crate) fn run(args: &SqlArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
+    let Some(text) = args.statement.as_deref() else {
+        context.out.write_all(VIEWS.as_bytes())?;
+        return Ok(Exit::Fine);
+    };
     let timeout = when::duration(&args.timeout)
         .with_context(|| format!("--timeout {}: want an age as 90s or 5m", args.timeout))?;
     let format = args.format.format();
     let limit = list::limit(args.limit, format);
     let request = Request::Query {
-        sql: statement(&args.statement)?,
+        sql: statement(text)?,
         params: Vec::new(),
         timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         untrusted: true,
@@ -139,5 +146,29 @@ mod tests {
         let got = fields(names, types);
         let keys: Vec<&str> = got.iter().map(|f| f.key.as_str()).collect();
         assert_eq!(keys, ["a", "a_2", "a_2_2", "a_3", "count_star()"]);
+    }
+
+    /// The columns that the text tells of are those of the store, in their order.
+    #[test]
+    fn the_views_are_as_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = crate::store::Limits::default();
+        let connection = crate::store::open_write(dir.path(), &limits).unwrap();
+        let mut told = 0;
+        for section in VIEWS.split("\n## ").skip(1) {
+            let table = section.lines().next().unwrap();
+            let row =
+                |line: &str| line.strip_prefix("| `")?.split_once('`').map(|(c, _)| c.to_owned());
+            let columns: Vec<String> = section.lines().filter_map(row).collect();
+            if columns.is_empty() {
+                continue;
+            }
+            let mut described = connection.prepare(&format!("DESCRIBE {table}")).unwrap();
+            let real = described.query_map([], |row| row.get::<_, String>(0)).unwrap();
+            let real: Vec<String> = real.collect::<Result<_, _>>().unwrap();
+            assert_eq!(columns, real, "{table}");
+            told += 1;
+        }
+        assert_eq!(told, 8);
     }
 }
