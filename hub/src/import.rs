@@ -11,6 +11,7 @@
 //!   same events, since nothing but the lines decides (a question without an answer is only
 //!   given up once log time or, at the file's end, real time has gone on far enough).
 
+pub mod conntrack;
 pub mod ftl;
 pub mod zeek;
 
@@ -40,6 +41,24 @@ const BATCH_BYTES: usize = wire::BATCH_BYTES_MAX / 2;
 /// events were new.
 pub type Send<'a> = &'a mut dyn FnMut(Batch) -> anyhow::Result<u64>;
 
+/// Events of which times are wanted. What lies outside is passed over, but has its number:
+/// whatever was imported of a log before, nothing is stored twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// From this time on.
+    pub since: Option<Timestamp>,
+    /// Up to this time.
+    pub until: Option<Timestamp>,
+}
+
+impl Span {
+    /// Is that time wanted?
+    #[must_use]
+    pub fn holds(&self, time: Timestamp) -> bool {
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until)
+    }
+}
+
 /// One log to import.
 #[derive(Debug)]
 pub struct Log<R> {
@@ -51,6 +70,8 @@ pub struct Log<R> {
     pub now: Timestamp,
     /// The zone its lines are written in.
     pub zone: Zone,
+    /// Events of which times.
+    pub span: Span,
 }
 
 /// What an import did.
@@ -66,6 +87,8 @@ pub struct Summary {
     pub queries: u64,
     /// Questions at the end that may still be answered: left for the next import.
     pub waiting: u64,
+    /// Events outside the wanted times.
+    pub passed: u64,
     /// Events that the store did not have yet.
     pub new_events: u64,
     /// Findings that the store did not have yet.
@@ -133,7 +156,7 @@ pub fn pihole_log<R: BufRead>(
             }
             Line::Whole => {}
         }
-        let streams = streams.get_or_insert_with(|| Streams::new(&line, lists.1));
+        let streams = streams.get_or_insert_with(|| Streams::new(&line, lists.1, log.span));
         reader.line(&line, log.written, &mut events);
         streams.take(&mut events, &mut engine, send, &mut summary)?;
     }
@@ -190,10 +213,10 @@ struct Streams {
 }
 
 impl Streams {
-    fn new(first_line: &[u8], lists: &str) -> Self {
+    fn new(first_line: &[u8], lists: &str, span: Span) -> Self {
         Self {
-            events: Stream::new(epoch(&[b"events", first_line])),
-            findings: Stream::new(epoch(&[b"findings", first_line, lists.as_bytes()])),
+            events: Stream::new(epoch(&[b"events", first_line]), span),
+            findings: Stream::new(epoch(&[b"findings", first_line, lists.as_bytes()]), span),
         }
     }
 
@@ -221,6 +244,7 @@ impl Streams {
     fn finish(&mut self, send: Send<'_>, summary: &mut Summary) -> anyhow::Result<()> {
         summary.new_events += self.events.flush(send)?;
         summary.new_findings += self.findings.flush(send)?;
+        summary.passed = self.events.passed;
         Ok(())
     }
 }
@@ -243,11 +267,14 @@ struct Stream {
     next_seq: u64,
     waiting: Vec<Vec<u8>>,
     bytes: usize,
+    span: Span,
+    /// Events outside the span.
+    passed: u64,
 }
 
 impl Stream {
-    const fn new(epoch: u64) -> Self {
-        Self { epoch, next_seq: 1, waiting: Vec::new(), bytes: 0 }
+    const fn new(epoch: u64, span: Span) -> Self {
+        Self { epoch, next_seq: 1, waiting: Vec::new(), bytes: 0, span, passed: 0 }
     }
 
     /// An event with a number of its own, greater than the last.
@@ -262,6 +289,12 @@ impl Stream {
     }
 
     fn push(&mut self, event: &Event, send: Send<'_>) -> anyhow::Result<u64> {
+        if !self.span.holds(event.time) {
+            self.passed += 1;
+            let new = self.flush(send)?;
+            self.next_seq += 1;
+            return Ok(new);
+        }
         let encoded = wire::encode_event(event);
         self.bytes += encoded.len();
         self.waiting.push(encoded);
@@ -331,7 +364,8 @@ mod tests {
     }
 
     fn import(store: &mut Store, text: &[u8], now: Timestamp) -> Summary {
-        let log = Log { input: text, written: WRITTEN, now, zone: Zone::utc() };
+        let span = Span::default();
+        let log = Log { input: text, written: WRITTEN, now, zone: Zone::utc(), span };
         let mut config = Tier0Config::default();
         config.blocklist.repeat_seconds = 1;
         let mut builder = config.blocklist.builder();

@@ -361,6 +361,7 @@ See also: agentmon stats, agentmon timeline")]
 Examples:
   agentmon import pihole-log /var/log/pihole/pihole.log
   agentmon import pihole-log /var/log/pihole/pihole.log.*.gz
+  agentmon import conntrack events.txt --since 7d         of: conntrack -E -o timestamp > events.txt
   agentmon import pihole-ftl /etc/pihole/pihole-FTL.db      91 days, as a rule; again adds what is new
   agentmon import zeek /opt/zeek/logs                       every day's folder; then agentmon beacons
 Loading the same file again changes nothing; a file that has grown adds what is new.
@@ -714,6 +715,8 @@ pub(crate) enum ImportKind {
         /// The zone of the dates in the log: local, utc, +02:00, or a POSIX TZ string
         #[arg(long, value_name = "ZONE", default_value = "local")]
         timezone: String,
+        #[command(flatten)]
+        span: super::import::SpanArgs,
     },
     /// Pi-hole's long-term database (pihole-FTL.db), of a running Pi-hole or a copy
     PiholeFtl {
@@ -727,6 +730,19 @@ pub(crate) enum ImportKind {
         /// its file name is what findings call it
         #[arg(long, value_name = "FILE")]
         blocklist: Vec<PathBuf>,
+        #[command(flatten)]
+        span: super::import::SpanArgs,
+    },
+    /// What `conntrack -E` or `-L` printed, or a copy of /proc/net/nf_conntrack, plain or .gz
+    Conntrack {
+        /// Files; `conntrack -E -o timestamp` tells times, else the file's own is taken
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Name under which the history appears in `agentmon sensors`
+        #[arg(long, value_name = "NAME", default_value = "conntrack")]
+        sensor: String,
+        #[command(flatten)]
+        span: super::import::SpanArgs,
     },
     /// Zeek's logs (conn, dns, http, ssl, open_*), TSV or JSON, plain or .gz
     Zeek {
@@ -736,6 +752,8 @@ pub(crate) enum ImportKind {
         /// Name under which the history appears in `agentmon sensors`
         #[arg(long, value_name = "NAME", default_value = "zeek")]
         sensor: String,
+        #[command(flatten)]
+        span: super::import::SpanArgs,
     },
 }
 

@@ -18,10 +18,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::args::{ImportArgs, ImportKind};
 use super::backend::{Backend, ask};
 use super::context::{Context, Exit};
-use super::{import_zeek, units};
+use super::{import_conntrack, import_zeek, units, when};
 use crate::control::Request;
 use crate::import::ftl::{self, Database};
-use crate::import::{self, Log, Summary};
+use crate::import::{self, Log, Span, Summary};
 
 /// Largest block list read.
 const LIST_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -29,13 +29,22 @@ const LIST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// File after file; the first that fails ends the command.
 pub(crate) fn run(args: &ImportArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
     match &args.kind {
-        ImportKind::PiholeLog { files, sensor, blocklist, timezone } => {
-            logs(files, sensor, blocklist, timezone, context)?;
+        ImportKind::PiholeLog { files, sensor, blocklist, timezone, span } => {
+            let span = span.read(context)?;
+            logs(files, sensor, blocklist, timezone, span, context)?;
         }
-        ImportKind::PiholeFtl { files, sensor, blocklist } => {
-            databases(files, sensor, blocklist, context)?;
+        ImportKind::PiholeFtl { files, sensor, blocklist, span } => {
+            let span = span.read(context)?;
+            databases(files, sensor, blocklist, span, context)?;
         }
-        ImportKind::Zeek { paths, sensor } => import_zeek::run(paths, sensor, context)?,
+        ImportKind::Conntrack { files, sensor, span } => {
+            let span = span.read(context)?;
+            import_conntrack::run(files, sensor, span, context)?;
+        }
+        ImportKind::Zeek { paths, sensor, span } => {
+            let span = span.read(context)?;
+            import_zeek::run(paths, sensor, span, context)?;
+        }
     }
     Ok(Exit::Fine)
 }
@@ -44,6 +53,7 @@ fn databases(
     files: &[PathBuf],
     sensor: &str,
     blocklist: &[PathBuf],
+    span: Span,
     context: &mut Context<'_>,
 ) -> anyhow::Result<()> {
     for file in files {
@@ -55,7 +65,7 @@ fn databases(
         let mut send = |batch: Batch| store(hub, sensor, batch);
         let progress = |id: i64| bar.set_position(u64::try_from(id).unwrap_or(0));
         let lists = (lists, fingerprint.as_str());
-        let summary = ftl::pihole_ftl(&database, now, &config, lists, &progress, &mut send)
+        let summary = ftl::pihole_ftl(&database, now, &config, lists, span, &progress, &mut send)
             .with_context(|| format!("importing {}", file.display()));
         bar.finish_and_clear();
         context.say(&told_of_database(file, &summary?));
@@ -68,6 +78,7 @@ fn logs(
     sensor: &str,
     blocklist: &[PathBuf],
     timezone: &str,
+    span: Span,
     context: &mut Context<'_>,
 ) -> anyhow::Result<()> {
     let setting = ZoneSetting::try_from(timezone.to_owned()).context("--timezone")?;
@@ -75,7 +86,7 @@ fn logs(
     for file in files {
         // Each log by itself: what one holds must not depend on the others.
         let (config, lists, fingerprint) = lists(blocklist)?;
-        let job = Job { file, sensor, config, zone: zone.clone() };
+        let job = Job { file, sensor, config, zone: zone.clone(), span };
         let summary = job.run((lists, &fingerprint), context)?;
         context.say(&told(file, &summary));
     }
@@ -87,6 +98,7 @@ struct Job<'a> {
     sensor: &'a str,
     config: Tier0Config,
     zone: Zone,
+    span: Span,
 }
 
 impl Job<'_> {
@@ -94,7 +106,8 @@ impl Job<'_> {
         let read = Cell::new(0u64);
         let (input, written, bytes) = import::open(self.file, |n| read.set(read.get() + n))?;
         let bar = bar(self.file, bytes, Unit::Bytes);
-        let log = Log { input, written, now: context.look.now, zone: self.zone.clone() };
+        let (now, zone, span) = (context.look.now, self.zone.clone(), self.span);
+        let log = Log { input, written, now, zone, span };
         let hub = &mut *context.hub;
         let mut send = |batch: Batch| {
             bar.set_position(read.get());
@@ -151,6 +164,47 @@ pub(super) fn lists(paths: &[PathBuf]) -> anyhow::Result<(Tier0Config, Blocklist
     Ok((config, builder.build(), fingerprint))
 }
 
+/// Which of a file's events are imported, by their own times.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct SpanArgs {
+    /// Only events from this time on, by their own time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<String>,
+    /// Only events up to this time, by their own time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    until: Option<String>,
+}
+
+impl SpanArgs {
+    fn read(&self, context: &Context<'_>) -> anyhow::Result<Span> {
+        let look = &context.look;
+        let point = |option: &str, text: &Option<String>| {
+            let parse = |t: &String| {
+                when::parse(t, look.now, &look.zone)
+                    .map_err(|error| anyhow::anyhow!("--{option}: {error}"))
+            };
+            text.as_ref().map(parse).transpose()
+        };
+        let (since, until) = (point("since", &self.since)?, point("until", &self.until)?);
+        if let (Some(since), Some(until)) = (since, until) {
+            anyhow::ensure!(since <= until, "--since {since} lies after --until {until}");
+        }
+        Ok(Span { since, until })
+    }
+}
+
+/// Of events that were not wanted.
+pub(super) fn passed(n: u64) -> String {
+    match n {
+        0 => String::new(),
+        n => format!(
+            "; {} outside --since and --until passed over (a later import under the same \
+             --sensor begins behind them)",
+            units::plural(n, "event", "events")
+        ),
+    }
+}
+
 /// What a bar counts: bytes of the file as it lies on the disk, so that it ends at the end
 /// also for .gz; or row ids of a database.
 #[derive(Clone, Copy)]
@@ -193,6 +247,7 @@ fn told(file: &Path, s: &Summary) -> String {
         let n = units::plural(s.unknown + s.too_long, "line was", "lines were");
         text.push_str(&format!("; {n} not understood"));
     }
+    text.push_str(&passed(s.passed));
     if s.waiting > 0 {
         let n = units::plural(s.waiting, "query", "queries");
         text.push_str(&format!("; {n} at the end may still be answered: import again later"));
@@ -209,6 +264,7 @@ fn told_of_database(file: &Path, s: &ftl::Summary) -> String {
         units::plural(s.new_events, "event", "events"),
         units::plural(s.new_findings, "finding", "findings"),
     );
+    text.push_str(&passed(s.passed));
     if s.devices > 0 {
         let n = units::plural(s.devices, "address", "addresses");
         text.push_str(&format!("; {n} of devices"));

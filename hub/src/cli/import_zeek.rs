@@ -8,23 +8,24 @@ use anyhow::Context as _;
 
 use super::backend::{Backend, ask, query};
 use super::context::Context;
-use super::import::{Unit, bar, store};
+use super::import::{Unit, bar, passed, store};
 use super::units;
 use crate::control::Request;
-use crate::import;
 use crate::import::zeek::record::Kind;
 use crate::import::zeek::{self, Sinks, Summary};
+use crate::import::{self, Span};
 use crate::store::zeek::Chunk;
 
 /// The first that cannot be read ends the command; what is no log is passed over.
 pub(super) fn run(
     paths: &[PathBuf],
     sensor: &str,
+    span: Span,
     context: &mut Context<'_>,
 ) -> anyhow::Result<()> {
     let mut logs = 0u64;
     for (kind, path) in zeek::find(paths)? {
-        let summary = one(&path, kind, sensor, context.hub);
+        let summary = one(&path, kind, sensor, span, context.hub);
         match summary.with_context(|| format!("importing {}", path.display()))? {
             Some(summary) => {
                 logs += 1;
@@ -44,6 +45,7 @@ fn one(
     path: &Path,
     kind: Option<Kind>,
     sensor: &str,
+    span: Span,
     hub: &mut dyn Backend,
 ) -> anyhow::Result<Option<Summary>> {
     let read = Cell::new(0u64);
@@ -61,7 +63,7 @@ fn one(
         Ok(ask(&mut **hub.borrow_mut(), &request, &mut |_| Ok(()))?.count)
     };
     let mut known = |log: u64| known(&mut **hub.borrow_mut(), sensor, log);
-    let mut sinks = Sinks { batch: &mut batch, chunk: &mut chunk, known: &mut known };
+    let mut sinks = Sinks { batch: &mut batch, chunk: &mut chunk, span, known: &mut known };
     let summary = zeek::log(&mut input, kind, &mut sinks);
     bar.finish_and_clear();
     summary
@@ -102,6 +104,7 @@ fn told(path: &Path, s: &Summary) -> String {
     for (why, n) in &s.bad {
         text.push_str(&format!("; {} {why}", units::plural(*n, "line", "lines")));
     }
+    text.push_str(&passed(s.passed));
     if s.waiting > 0 {
         text.push_str("; the last line is still being written: import again later");
     }

@@ -41,6 +41,7 @@ mod firewall;
 mod flows;
 mod fused;
 mod import;
+mod import_conntrack;
 mod import_zeek;
 mod incident;
 mod leaks;

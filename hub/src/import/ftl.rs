@@ -19,7 +19,7 @@ use agentmon_core::tier0::{Engine, Tier0Config};
 use agentmon_core::{Event, Timestamp, wire};
 use anyhow::bail;
 
-use super::{Send, Stream, epoch};
+use super::{Send, Span, Stream, epoch};
 
 pub use agentmon_router::collect::pihole_ftl::database::{Database, VERSION_KNOWN, newer};
 
@@ -45,6 +45,8 @@ pub struct Summary {
     pub waiting: u64,
     /// Addresses of devices read.
     pub devices: u64,
+    /// Events outside the wanted times.
+    pub passed: u64,
     /// Events that the store did not have yet.
     pub new_events: u64,
     /// Findings that the store did not have yet.
@@ -61,10 +63,11 @@ pub fn pihole_ftl(
     now: Timestamp,
     config: &Tier0Config,
     lists: (Blocklist, &str),
+    span: Span,
     progress: &dyn Fn(i64),
     send: Send<'_>,
 ) -> anyhow::Result<Summary> {
-    let mut streams = Streams::new(database, Engine::new(config, lists.0), lists.1);
+    let mut streams = Streams::new(database, Engine::new(config, lists.0), lists.1, span);
     let mut summary = Summary { version: database.version(), ..Summary::default() };
     let mut after = 0;
     loop {
@@ -88,6 +91,7 @@ pub fn pihole_ftl(
     }
     summary.new_events += streams.events.flush(send)?;
     summary.new_findings += streams.findings.flush(send)?;
+    summary.passed = streams.passed + streams.events.passed;
     devices(database, send, &mut summary)?;
     Ok(summary)
 }
@@ -95,8 +99,8 @@ pub fn pihole_ftl(
 fn devices(database: &Database, send: Send<'_>, summary: &mut Summary) -> anyhow::Result<()> {
     let found = database.devices()?;
     let encoded: Vec<u8> = found.iter().flat_map(wire::encode_event).collect();
-    let mut stream =
-        Stream::new(epoch(&[b"ftl-devices", database.identity().as_bytes(), &encoded]));
+    let identity = database.identity().as_bytes();
+    let mut stream = Stream::new(epoch(&[b"ftl-devices", identity, &encoded]), Span::default());
     summary.devices = found.len() as u64;
     for event in &found {
         summary.new_events += stream.push(event, send)?;
@@ -106,9 +110,9 @@ fn devices(database: &Database, send: Send<'_>, summary: &mut Summary) -> anyhow
 }
 
 /// The streams of events, and of findings by these lists.
-fn named(identity: &[u8], lists: &str) -> (Stream, Stream) {
+fn named(identity: &[u8], lists: &str, span: Span) -> (Stream, Stream) {
     let findings = epoch(&[b"ftl-findings", identity, lists.as_bytes()]);
-    (Stream::new(epoch(&[b"ftl-events", identity])), Stream::new(findings))
+    (Stream::new(epoch(&[b"ftl-events", identity]), span), Stream::new(findings, span))
 }
 
 struct Streams {
@@ -121,15 +125,20 @@ struct Streams {
     file: (String, Option<i64>),
     /// The day, while rows are of before that second.
     day: Option<i64>,
+    /// Events of which times.
+    span: Span,
+    /// Events outside it, in streams that are done with.
+    passed: u64,
     /// The block of rows, and findings in it so far.
     block: (u64, u64),
 }
 
 impl Streams {
-    fn new(database: &Database, engine: Engine, lists: &str) -> Self {
-        let (events, findings) = named(database.identity().as_bytes(), lists);
+    fn new(database: &Database, engine: Engine, lists: &str, span: Span) -> Self {
+        let (events, findings) = named(database.identity().as_bytes(), lists, span);
         let file = (database.identity().to_owned(), database.begun());
-        Self { events, findings, engine, lists: lists.to_owned(), file, day: None, block: (0, 0) }
+        let lists = lists.to_owned();
+        Self { events, findings, engine, lists, file, day: None, span, passed: 0, block: (0, 0) }
     }
 
     /// Goes to the stream of a row: the file's, or in rows of version 1 its day's.
@@ -147,11 +156,12 @@ impl Streams {
         }
         summary.new_events += self.events.flush(send)?;
         summary.new_findings += self.findings.flush(send)?;
+        self.passed += self.events.passed;
         let name = match day {
             Some(day) => format!("day {day} first {id} {}", time.secs()),
             None => identity.clone(),
         };
-        (self.events, self.findings) = named(name.as_bytes(), &self.lists);
+        (self.events, self.findings) = named(name.as_bytes(), &self.lists, self.span);
         self.day = day;
         Ok(())
     }

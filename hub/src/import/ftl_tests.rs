@@ -155,7 +155,7 @@ impl Store {
         let mut send = |batch: Batch| Ok(self.take(&batch));
         let now = Timestamp::from_secs(NOW);
         let (database, lists) = (Database::open(path)?, (builder.build(), "test"));
-        pihole_ftl(&database, now, &config, lists, &|_| (), &mut send)
+        pihole_ftl(&database, now, &config, lists, Span::default(), &|_| (), &mut send)
     }
 
     fn dns(&self) -> Vec<(i64, Dns)> {

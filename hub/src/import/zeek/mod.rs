@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::{Send, Stream, epoch};
+use super::{Send, Span, Stream, epoch};
 use crate::store::zeek::{CHUNK_ROWS_MAX, Chunk};
 use read::{Bad, Header, Line, Record, next_line, record};
 use record::{Item, Kind, item};
@@ -36,6 +36,8 @@ pub struct Sinks<'a> {
     pub batch: Send<'a>,
     /// Rows; tells how many were new.
     pub chunk: &'a mut dyn FnMut(Chunk) -> anyhow::Result<u64>,
+    /// Events of which times.
+    pub span: Span,
     /// Lines of a log that have been read before.
     pub known: &'a mut dyn FnMut(u64) -> anyhow::Result<u64>,
 }
@@ -51,6 +53,8 @@ pub struct Summary {
     pub known: u64,
     /// The last line was still being written: left for the next import.
     pub waiting: u64,
+    /// Events outside the wanted times.
+    pub passed: u64,
     /// Flows and DNS exchanges the store did not have.
     pub new_events: u64,
     /// Connections and names the store did not have.
@@ -115,6 +119,7 @@ pub fn log(
         return Ok((header.path.as_deref().and_then(Kind::of).is_some()).then_some(summary));
     };
     log.flush(sinks, &mut summary)?;
+    summary.passed = log.stream.passed;
     Ok(Some(summary))
 }
 
@@ -142,7 +147,7 @@ impl Open {
     fn new(kind: Kind, first: &[u8], sinks: &mut Sinks<'_>) -> anyhow::Result<Self> {
         let log = epoch(&[b"zeek", format!("{kind:?}").as_bytes(), first]);
         let chunk = Chunk { log, ..Chunk::default() };
-        Ok(Self { kind, known: (sinks.known)(log)?, stream: Stream::new(log), chunk })
+        Ok(Self { kind, known: (sinks.known)(log)?, stream: Stream::new(log, sinks.span), chunk })
     }
 
     fn take(
@@ -158,7 +163,9 @@ impl Open {
         }
         let event = match item(self.kind, record) {
             Ok(Item::Conn(uid, conn, event)) => {
-                self.chunk.push(uid, conn);
+                if sinks.span.holds(event.time) {
+                    self.chunk.push(uid, conn);
+                }
                 Some(event)
             }
             Ok(Item::Dns(event)) => Some(event),
@@ -287,7 +294,8 @@ mod tests {
             Ok(rows)
         };
         let mut known = |log: u64| Ok(shared.borrow().lines.get(&log).copied().unwrap_or(0));
-        let mut sinks = Sinks { batch: &mut batch, chunk: &mut chunk, known: &mut known };
+        let span = Span::default();
+        let mut sinks = Sinks { batch: &mut batch, chunk: &mut chunk, span, known: &mut known };
         log(&mut { text }, Kind::of(named), &mut sinks)
     }
 
