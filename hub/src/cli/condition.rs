@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::filter::{Key, Word};
+use super::owners::{self, Known};
 use super::units;
 
 /// What a word means for one table.
@@ -63,12 +64,50 @@ pub(crate) type Terms = [(Key, Term)];
 pub(crate) struct Condition {
     pub(crate) sql: String,
     pub(crate) params: Vec<Value>,
+    /// Conditions of which no two hold for one row, and one of which holds for every row that
+    /// this one holds for: see [`Condition::from`].
+    parts: Vec<Part>,
+}
+
+/// One way in which a row may be a device's.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Part {
+    sql: String,
+    params: Vec<Value>,
 }
 
 impl Condition {
     /// A condition that always holds, to add to.
     pub(crate) fn new() -> Self {
-        Self { sql: "true".to_owned(), params: Vec::new() }
+        Self { sql: "true".to_owned(), ..Self::default() }
+    }
+
+    /// A condition that never holds.
+    pub(crate) fn never() -> Self {
+        Self { sql: "false".to_owned(), ..Self::default() }
+    }
+
+    /// What stands behind FROM, to be followed by WHERE and this condition: the table, or those
+    /// of its rows that come into question. A column is skipped by or looked up in where it alone
+    /// is compared; `mac = ? OR src = ?` reads all there is, two tables one after the other
+    /// do not. Takes the table's parameters in front of its own.
+    pub(crate) fn from(&mut self, table: &str) -> String {
+        let parts = std::mem::take(&mut self.parts);
+        if parts.is_empty() {
+            return table.to_owned();
+        }
+        let (sql, params): (Vec<String>, Vec<Vec<Value>>) =
+            parts.into_iter().map(|p| (format!("FROM {table} WHERE {}", p.sql), p.params)).unzip();
+        self.params.splice(0..0, params.into_iter().flatten());
+        format!("({}) {table}", sql.join(" UNION ALL "))
+    }
+
+    /// A statement that ends with `FROM` and the table, over [`Self::from`] it.
+    pub(crate) fn over(&mut self, select: &str, table: &str) -> String {
+        match select.strip_suffix(&format!(" FROM {table}")) {
+            Some(head) => format!("{head} FROM {}", self.from(table)),
+            None => select.to_owned(),
+        }
     }
 
     /// Also this must hold.
@@ -107,14 +146,16 @@ pub(crate) fn build(words: &[Word], terms: &Terms) -> Result<Condition, String> 
         let mut wanted = Vec::new();
         let mut unwanted = Vec::new();
         for word in words.iter().filter(|w| w.key == *key) {
-            if word.negated { &mut unwanted } else { &mut wanted }.extend(&word.values);
+            if word.negated { &mut unwanted } else { &mut wanted }.push(word);
         }
         if matches!(term, Term::Class) {
             continue;
         }
         if !wanted.is_empty() {
             let any = alternatives(*term, &wanted).map_err(|e| format!("{}: {e}", key.as_str()))?;
-            all.and(&format!("coalesce({}, false)", any.sql), any.params);
+            // WHERE takes NULL for false.
+            all.and(&any.sql, any.params);
+            all.parts = any.parts;
         }
         if !unwanted.is_empty() {
             let any =
@@ -125,9 +166,14 @@ pub(crate) fn build(words: &[Word], terms: &Terms) -> Result<Condition, String> 
     Ok(all)
 }
 
-fn alternatives(term: Term, values: &[&String]) -> Result<Condition, String> {
-    let mut any = Condition { sql: "(".to_owned(), params: Vec::new() };
-    for (i, value) in values.iter().enumerate() {
+fn alternatives(term: Term, words: &[&Word]) -> Result<Condition, String> {
+    let mut any = Condition { sql: "(".to_owned(), ..Condition::default() };
+    if let (Term::Device(mac, addresses, time), Some(known)) = (term, known(words)) {
+        known_device(mac, addresses, time, &known, &mut any);
+        any.sql.push(')');
+        return Ok(any);
+    }
+    for (i, value) in words.iter().flat_map(|word| &word.values).enumerate() {
         if i > 0 {
             any.sql.push_str(" OR ");
         }
@@ -266,14 +312,7 @@ fn network(column: &str, net: IpNet, out: &mut Condition) {
 /// the device's by its MAC; where it has none, by whose its address was at that time: two
 /// devices that have an address one after the other are two.
 fn device(mac_column: &str, addresses: &[&str], time: &str, value: &str, out: &mut Condition) {
-    let address = value.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_canonical().to_string());
-    let (macs, key) = if let Ok(mac) = value.parse::<Mac>() {
-        ("SELECT CAST(? AS VARCHAR)", mac.to_string())
-    } else if let Some(address) = &address {
-        ("SELECT mac FROM address_names WHERE ip = ?", address.clone())
-    } else {
-        ("SELECT mac FROM devices WHERE lower(hostname) GLOB ?", glob(value))
-    };
+    let (address, (macs, key)) = (owners::address(value), owners::macs(value));
     out.add(&format!("coalesce({mac_column} IN ({macs}), false)"), key.clone());
     for (nth, column) in addresses.iter().enumerate() {
         // Of a connection's other end no MAC is known.
@@ -292,6 +331,79 @@ fn device(mac_column: &str, addresses: &[&str], time: &str, value: &str, out: &m
             out.add(&sql, address.clone());
         }
     }
+}
+
+/// All that is known of the devices these words mean, where they have been looked up.
+fn known(words: &[&Word]) -> Option<Known> {
+    let mut all = Known::default();
+    for word in words {
+        all.join(word.known.as_ref()?);
+    }
+    Some(all)
+}
+
+/// As [`device`], of what has been looked up.
+fn known_device(mac: &str, addresses: &[&str], time: &str, known: &Known, out: &mut Condition) {
+    let mut parts: Vec<Part> = Vec::new();
+    let among = |column: &str, values: Vec<Value>| {
+        let marks = vec!["?"; values.len()].join(", ");
+        (format!("{column} IN ({marks})"), values)
+    };
+    let texts = |texts: &mut dyn Iterator<Item = &str>| texts.map(Value::from).collect::<Vec<_>>();
+    out.sql.push_str("false");
+    if !known.macs.is_empty() {
+        let (sql, params) = among(mac, texts(&mut known.macs.iter().map(String::as_str)));
+        out.sql.push_str(&format!(" OR {sql}"));
+        out.params.extend(params.iter().cloned());
+        add_part(&mut parts, sql, params);
+    }
+    let own = known.addresses();
+    for (nth, column) in addresses.iter().enumerate().filter(|_| !own.is_empty()) {
+        let (sql, params) = among(column, texts(&mut own.iter().copied()));
+        // Of a connection's other end no MAC is known.
+        let sql = if nth == 0 { format!("{mac} IS NULL AND {sql}") } else { sql };
+        out.sql.push_str(&format!(" OR ({sql}"));
+        out.params.extend(params.iter().cloned());
+        at_times(column, time, known, out);
+        out.sql.push(')');
+        add_part(&mut parts, sql, params);
+    }
+    if parts.is_empty() {
+        add_part(&mut parts, "false".to_owned(), Vec::new());
+    }
+    out.parts = parts;
+}
+
+/// One more way, of rows that no way before has.
+fn add_part(parts: &mut Vec<Part>, mut sql: String, mut params: Vec<Value>) {
+    if !parts.is_empty() {
+        let before: Vec<String> = parts.iter().map(|p| format!("({})", p.sql)).collect();
+        sql.push_str(&format!(" AND NOT coalesce({}, false)", before.join(" OR ")));
+        params.extend(parts.iter().flat_map(|p| p.params.iter().cloned()));
+    }
+    parts.push(Part { sql, params });
+}
+
+/// The address was the device's at the time.
+fn at_times(column: &str, time: &str, known: &Known, out: &mut Condition) {
+    let stays = known.lasting();
+    if stays.iter().all(|stay| (stay.since, stay.until) == (None, None)) {
+        return;
+    }
+    out.sql.push_str(" AND (false");
+    for address in &known.nobodys {
+        out.add(&format!(" OR {column} = ?"), address.clone());
+    }
+    for stay in stays {
+        out.add(&format!(" OR ({column} = ?"), stay.address);
+        for (op, at) in [(">=", stay.since), ("<", stay.until)] {
+            if let Some(at) = at {
+                out.add(&format!(" AND {time} {op} make_timestamp(CAST(? AS BIGINT))"), at);
+            }
+        }
+        out.sql.push(')');
+    }
+    out.sql.push(')');
 }
 
 /// The name or anything below it; with `*` a pattern over the whole name.
@@ -339,7 +451,7 @@ fn text(column: &str, value: &str, out: &mut Condition) {
 }
 
 /// A GLOB pattern in lower case in which only `*` is special.
-fn glob(value: &str) -> String {
+pub(super) fn glob(value: &str) -> String {
     let mut pattern = String::with_capacity(value.len());
     for c in value.to_lowercase().chars() {
         match c {
@@ -426,30 +538,26 @@ mod tests {
     #[test]
     fn words_become_parameterised_sql() {
         check(&[], "true", &[]);
-        check(&["src:192.0.2.7"], "true AND coalesce((src = ?), false)", &["192.0.2.7".into()]);
+        check(&["src:192.0.2.7"], "true AND (src = ?)", &["192.0.2.7".into()]);
         check(
             &["port:80,443", "port:1000-2000", "-port:>60000"],
-            "true AND coalesce((dport = CAST(? AS INTEGER) OR dport = CAST(? AS INTEGER) OR \
-             (dport BETWEEN CAST(? AS INTEGER) AND CAST(? AS INTEGER))), false) \
+            "true AND (dport = CAST(? AS INTEGER) OR dport = CAST(? AS INTEGER) OR \
+             (dport BETWEEN CAST(? AS INTEGER) AND CAST(? AS INTEGER))) \
              AND NOT coalesce((dport > CAST(? AS INTEGER)), false)",
             &[80.into(), 443.into(), 1000.into(), 2000.into(), 60_000.into()],
         );
         check(
             &["domain:Example.COM."],
-            "true AND coalesce((name = ? OR ends_with(name, ?)), false)",
+            "true AND (name = ? OR ends_with(name, ?))",
             &["example.com".into(), ".example.com".into()],
         );
-        check(
-            &["proto:TCP"],
-            "true AND coalesce((proto = CAST(? AS INTEGER)), false)",
-            &[6.into()],
-        );
+        check(&["proto:TCP"], "true AND (proto = CAST(? AS INTEGER))", &[6.into()]);
         check(
             &["severity:>=high"],
-            "true AND coalesce((severity IN (?, ?)), false)",
+            "true AND (severity IN (?, ?))",
             &["high".into(), "critical".into()],
         );
-        check(&["severity:>critical"], "true AND coalesce((severity IN (NULL)), false)", &[]);
+        check(&["severity:>critical"], "true AND (severity IN (NULL))", &[]);
         check(&["-proc:curl"], "true AND NOT coalesce((false), false)", &[]);
     }
 

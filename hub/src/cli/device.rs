@@ -14,7 +14,7 @@ use super::directory::Directory;
 use super::filter::{Key, Word};
 use super::print::{Format, json_line};
 use super::sheet::{Cell, Column, Kind, Record, Row, Sheet};
-use super::{alerts, dns, fused, incident, list, text, units, when};
+use super::{alerts, dns, fused, incident, list, owners, text, units, when};
 
 /// Rows of each section.
 const ROWS_MAX: u64 = 10;
@@ -78,6 +78,9 @@ pub(crate) fn run(args: &DeviceArgs, context: &mut Context<'_>) -> anyhow::Resul
     let identity = identify(&args.device, context)?;
     // From here on the one device meant, by its MAC where it has one.
     let who = identity.mac.clone().unwrap_or_else(|| args.device.clone());
+    let mut who = [Word::of(Key::Device, who)];
+    owners::resolve(context.hub, &mut who)?;
+    let [who] = who;
     let names = Directory::load(context.hub)?;
     let page = [
         traffic(&who, since, &names, context)?,
@@ -135,14 +138,9 @@ fn which(device: &str) -> (&'static str, String) {
 }
 
 /// The device in a table's terms, since a time.
-fn of(
-    who: &str,
-    key: Key,
-    terms: &Terms,
-    since: Option<(&str, Timestamp)>,
-) -> anyhow::Result<Condition> {
-    let word = Word { key, negated: false, values: vec![who.to_owned()] };
-    let mut condition = condition::build(&[word], terms).map_err(anyhow::Error::msg)?;
+fn of(who: &Word, terms: &Terms, since: Option<(&str, Timestamp)>) -> anyhow::Result<Condition> {
+    let words = std::slice::from_ref(who);
+    let mut condition = condition::build(words, terms).map_err(anyhow::Error::msg)?;
     if let Some((column, since)) = since {
         let since = [Value::from(when::sql(since))];
         condition.and(&format!("{column} >= CAST(? AS TIMESTAMP)"), since);
@@ -162,17 +160,18 @@ const TRAFFIC: &[Column] = &[
 ];
 
 fn traffic(
-    who: &str,
+    who: &Word,
     since: Timestamp,
     names: &Directory,
     context: &mut Context<'_>,
 ) -> anyhow::Result<Section> {
-    let asked = of(who, Key::Device, dns::TERMS, Some(("time", since)))?;
-    let began = of(who, Key::Device, OUTWARD, Some(("time", since)))?;
+    let mut asked = of(who, dns::TERMS, Some(("time", since)))?;
+    let mut began = of(who, OUTWARD, Some(("time", since)))?;
+    let (dns, flows) = (asked.from("dns"), began.from("flows"));
     let sql = format!(
-        "SELECT 'questions', count(*), count(DISTINCT name), NULL, NULL FROM dns WHERE {} \
+        "SELECT 'questions', count(*), count(DISTINCT name), NULL, NULL FROM {dns} WHERE {} \
          UNION ALL SELECT 'connections', count(*), count(DISTINCT coalesce(name, dst)), \
-           sum(bytes_out)::UBIGINT, sum(bytes_in)::UBIGINT FROM flows WHERE {}",
+           sum(bytes_out)::UBIGINT, sum(bytes_in)::UBIGINT FROM {flows} WHERE {}",
         asked.sql, began.sql
     );
     let params = asked.params.into_iter().chain(began.params).collect();
@@ -190,8 +189,8 @@ fn traffic(
     Ok(Section { key: "traffic", title: "Traffic", sheet, records, more: stats(who) })
 }
 
-fn stats(who: &str) -> String {
-    format!("agentmon stats device:{who}")
+fn stats(who: &Word) -> String {
+    format!("agentmon stats device:{}", who.text())
 }
 
 const DESTINATIONS: &[Column] = &[
@@ -206,17 +205,18 @@ const DESTINATIONS: &[Column] = &[
 
 /// Where most bytes went, and how many devices here go there.
 fn destinations(
-    who: &str,
+    who: &Word,
     since: Timestamp,
     names: &Directory,
     context: &mut Context<'_>,
 ) -> anyhow::Result<Section> {
-    let began = of(who, Key::Device, OUTWARD, Some(("time", since)))?;
+    let mut began = of(who, OUTWARD, Some(("time", since)))?;
+    let flows = began.from("flows");
     let sql = format!(
         "WITH own AS (SELECT coalesce(name, dst) AS whither, \
              list_sort(list(DISTINCT dport::VARCHAR))[:5] AS ports, count(*) AS n, \
              sum(bytes_out)::UBIGINT AS up, sum(bytes_in)::UBIGINT AS down, max(time) AS last \
-           FROM flows WHERE {} GROUP BY 1 \
+           FROM {flows} WHERE {} GROUP BY 1 \
            ORDER BY coalesce(sum(bytes_out), 0) + coalesce(sum(bytes_in), 0) DESC LIMIT {ROWS_MAX}) \
          SELECT whither, ports, n, up, down, (SELECT count(DISTINCT coalesce(f.mac, f.src)) \
            FROM flows f WHERE f.time >= CAST(? AS TIMESTAMP) AND coalesce(f.name, f.dst) = whither), \
@@ -237,7 +237,7 @@ fn destinations(
         DESTINATIONS,
     );
     let records = list::collect(context, names, &sheet, &sql, params)?;
-    let more = format!("agentmon flows device:{who} --sort bytes");
+    let more = format!("agentmon flows device:{} --sort bytes", who.text());
     Ok(Section { key: "talks_to", title: "Talks to, by bytes", sheet, records, more })
 }
 
@@ -250,14 +250,15 @@ const DOMAINS: &[Column] = &[
 
 /// What it asked for first in this span, most recent first.
 fn domains(
-    who: &str,
+    who: &Word,
     since: Timestamp,
     names: &Directory,
     context: &mut Context<'_>,
 ) -> anyhow::Result<Section> {
-    let asked = of(who, Key::Device, dns::TERMS, None)?;
+    let mut asked = of(who, dns::TERMS, None)?;
+    let dns = asked.from("dns");
     let sql = format!(
-        "SELECT domain, count(*), count(*) FILTER (status = 'blocked'), min(time) FROM dns \
+        "SELECT domain, count(*), count(*) FILTER (status = 'blocked'), min(time) FROM {dns} \
          WHERE {} GROUP BY domain HAVING min(time) >= CAST(? AS TIMESTAMP) \
          ORDER BY min(time) DESC, domain LIMIT {ROWS_MAX}",
         asked.sql
@@ -273,7 +274,7 @@ fn domains(
         DOMAINS,
     );
     let records = list::collect(context, names, &sheet, &sql, params)?;
-    let more = format!("agentmon dns device:{who}");
+    let more = format!("agentmon dns device:{}", who.text());
     let title = "New to it in this time, as far as history goes";
     Ok(Section { key: "new_domains", title, sheet, records, more })
 }
@@ -286,16 +287,17 @@ const HOURS: &[Column] = &[
 
 /// When it is awake, by hour of the day, in UTC.
 fn hours(
-    who: &str,
+    who: &Word,
     since: Timestamp,
     names: &Directory,
     context: &mut Context<'_>,
 ) -> anyhow::Result<Section> {
-    let asked = of(who, Key::Device, dns::TERMS, Some(("time", since)))?;
-    let began = of(who, Key::Device, OUTWARD, Some(("time", since)))?;
+    let mut asked = of(who, dns::TERMS, Some(("time", since)))?;
+    let mut began = of(who, OUTWARD, Some(("time", since)))?;
+    let (dns, flows) = (asked.from("dns"), began.from("flows"));
     let sql = format!(
         "SELECT hour(time), count(DISTINCT time::DATE), count(*) FROM ( \
-           SELECT time FROM dns WHERE {} UNION ALL SELECT time FROM flows WHERE {}) \
+           SELECT time FROM {dns} WHERE {} UNION ALL SELECT time FROM {flows} WHERE {}) \
          GROUP BY 1 ORDER BY 1",
         asked.sql, began.sql
     );
@@ -316,14 +318,14 @@ const PROGRAMS: &[Column] = &[
 
 /// Its programs, where an agent tells of them.
 fn programs(
-    who: &str,
+    who: &Word,
     since: Timestamp,
     names: &Directory,
     context: &mut Context<'_>,
 ) -> anyhow::Result<Section> {
     let terms: &Terms =
         &[(Key::Device, condition::Term::Device("NULL::VARCHAR", &["src"], "time"))];
-    let condition = of(who, Key::Device, terms, Some(("time", since)))?;
+    let condition = of(who, terms, Some(("time", since)))?;
     let sql = format!(
         "SELECT coalesce(name, '(not known)'), count(*), sum(bytes_out)::UBIGINT, max(time) \
          FROM connections WHERE direction = 'out' AND {} GROUP BY 1 \
@@ -340,12 +342,12 @@ fn programs(
         PROGRAMS,
     );
     let records = list::collect(context, names, &sheet, &sql, condition.params)?;
-    let more = format!("agentmon timeline --device {who} kind:host");
+    let more = format!("agentmon timeline --device {} kind:host", who.text());
     Ok(Section { key: "programs", title: "Programs", sheet, records, more })
 }
 
-fn found(who: &str, names: &Directory, context: &mut Context<'_>) -> anyhow::Result<Section> {
-    let condition = of(who, Key::Device, alerts::TERMS, None)?;
+fn found(who: &Word, names: &Directory, context: &mut Context<'_>) -> anyhow::Result<Section> {
+    let condition = of(who, alerts::TERMS, None)?;
     let sql = format!(
         "{} WHERE status IN ('open', 'acked') AND {} ORDER BY status = 'open' DESC, score DESC, \
          last_seen DESC, id LIMIT {ROWS_MAX}",
@@ -354,12 +356,12 @@ fn found(who: &str, names: &Directory, context: &mut Context<'_>) -> anyhow::Res
     );
     let sheet = alerts::sheet();
     let records = list::collect(context, names, &sheet, &sql, condition.params)?;
-    let more = format!("agentmon alerts --all device:{who}");
+    let more = format!("agentmon alerts --all device:{}", who.text());
     Ok(Section { key: "alerts", title: "Alerts", sheet, records, more })
 }
 
-fn incidents(who: &str, names: &Directory, context: &mut Context<'_>) -> anyhow::Result<Section> {
-    let condition = of(who, Key::Device, incident::TERMS, None)?;
+fn incidents(who: &Word, names: &Directory, context: &mut Context<'_>) -> anyhow::Result<Section> {
+    let condition = of(who, incident::TERMS, None)?;
     let sql = format!(
         "{} WHERE {} ORDER BY last_seen DESC, id DESC LIMIT {ROWS_MAX}",
         incident::SELECT,
@@ -367,7 +369,7 @@ fn incidents(who: &str, names: &Directory, context: &mut Context<'_>) -> anyhow:
     );
     let sheet = incident::sheet();
     let records = list::collect(context, names, &sheet, &sql, condition.params)?;
-    let more = format!("agentmon incident --all device:{who}");
+    let more = format!("agentmon incident --all device:{}", who.text());
     Ok(Section { key: "incidents", title: "Incidents", sheet, records, more })
 }
 

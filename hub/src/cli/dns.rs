@@ -86,8 +86,9 @@ pub(crate) const SELECT: &str = "SELECT time, (SELECT s.name FROM sensors s WHER
 /// Newest first.
 pub(crate) fn run(args: &ListArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
     let wanted = Wanted::read(args, Some(SINCE_DEFAULT), context)?;
-    let condition = wanted.condition(TERMS, "time")?;
-    let sql = format!("{SELECT} WHERE {} ORDER BY time DESC, name, client LIMIT ?", condition.sql);
+    let mut condition = wanted.condition(TERMS, "time")?;
+    let select = condition.over(SELECT, "dns");
+    let sql = format!("{select} WHERE {} ORDER BY time DESC, name, client LIMIT ?", condition.sql);
     list::run(context, &wanted, &sheet(), &sql, condition)?;
     Ok(Exit::Fine)
 }

@@ -5,6 +5,8 @@
 //! different keys must all hold, a word with a leading `-` or `!` must not hold. A comma
 //! divides alternatives within one word: `port:80,443`.
 
+use super::owners::Known;
+
 /// Most words in one command.
 pub(crate) const WORDS_MAX: usize = 64;
 /// Most alternatives over all words of one command.
@@ -71,6 +73,20 @@ pub(crate) struct Word {
     pub(crate) negated: bool,
     /// One or more; none is empty.
     pub(crate) values: Vec<String>,
+    /// Of `device:`, once it has been looked up.
+    pub(crate) known: Option<Known>,
+}
+
+impl Word {
+    /// One value that must match.
+    pub(crate) fn of(key: Key, value: String) -> Self {
+        Self { key, negated: false, values: vec![value], known: None }
+    }
+
+    /// Its first value, as typed.
+    pub(crate) fn text(&self) -> &str {
+        self.values.first().map_or("", String::as_str)
+    }
 }
 
 /// Reads all words of a command.
@@ -105,7 +121,7 @@ fn read(text: &str) -> Result<Word, String> {
     if values.is_empty() {
         return Err(format!("`{text}` has no value; write {}:VALUE", key.as_str()));
     }
-    Ok(Word { key, negated, values })
+    Ok(Word { key, negated, values, known: None })
 }
 
 /// What the person may have meant.
@@ -140,7 +156,8 @@ mod tests {
     use super::*;
 
     fn word(key: Key, negated: bool, values: &[&str]) -> Word {
-        Word { key, negated, values: values.iter().map(|v| (*v).to_owned()).collect() }
+        let values = values.iter().map(|v| (*v).to_owned()).collect();
+        Word { key, negated, values, known: None }
     }
 
     #[test]

@@ -66,9 +66,10 @@ pub(crate) const SELECT: &str = "SELECT time, (SELECT s.name FROM sensors s WHER
 /// Newest first.
 pub(crate) fn run(args: &ListArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
     let wanted = Wanted::read(args, Some(SINCE_DEFAULT), context)?;
-    let condition = wanted.condition(TERMS, "time")?;
+    let mut condition = wanted.condition(TERMS, "time")?;
+    let select = condition.over(SELECT, "firewall");
     let sql =
-        format!("{SELECT} WHERE {} ORDER BY time DESC, src, sport, dst LIMIT ?", condition.sql);
+        format!("{select} WHERE {} ORDER BY time DESC, src, sport, dst LIMIT ?", condition.sql);
     list::run(context, &wanted, &sheet(), &sql, condition)?;
     Ok(Exit::Fine)
 }

@@ -124,7 +124,8 @@ pub(crate) fn run(args: &FlowsArgs, context: &mut Context<'_>) -> anyhow::Result
         }
         FlowOrder::Duration => "duration_ms DESC NULLS LAST, time DESC, src, sport",
     };
-    let sql = format!("{SELECT} WHERE {} ORDER BY {order} LIMIT ?", condition.sql);
+    let select = condition.over(SELECT, "flows");
+    let sql = format!("{select} WHERE {} ORDER BY {order} LIMIT ?", condition.sql);
     list::run(context, &wanted, &sheet(), &sql, condition)?;
     Ok(Exit::Fine)
 }

@@ -12,7 +12,7 @@ use super::directory::Directory;
 use super::filter::{self, Key, Word};
 use super::print::{Format, Printer};
 use super::sheet::{Record, Sheet};
-use super::{units, when};
+use super::{owners, units, when};
 use crate::control::QUERY_ROWS_MAX;
 
 /// Rows of a table unless `--limit` says otherwise.
@@ -43,7 +43,8 @@ impl Wanted {
                 .map_err(|error| anyhow::anyhow!("--{option}: {error}"))
         };
         let format = args.format.format();
-        let words = filter::parse(&args.words).map_err(anyhow::Error::msg)?;
+        let mut words = filter::parse(&args.words).map_err(anyhow::Error::msg)?;
+        owners::resolve(context.hub, &mut words)?;
         let this = Self {
             since: args.since.as_deref().or(since).map(|t| point("since", t)).transpose()?,
             until: args.until.as_deref().map(|t| point("until", t)).transpose()?,

@@ -48,6 +48,7 @@ mod leaks;
 mod list;
 mod llm;
 mod new;
+mod owners;
 mod places;
 mod print;
 mod processes;

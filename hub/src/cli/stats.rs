@@ -99,17 +99,18 @@ fn statement(wanted: &Wanted) -> anyhow::Result<(String, Condition)> {
     flows.and(LOCAL, []);
     // Words only flows know (a port) leave nothing of DNS.
     let mut dns = match condition::unknown(&wanted.words, DNS_TERMS) {
-        Some(_) => Condition { sql: "false".to_owned(), params: Vec::new() },
+        Some(_) => Condition::never(),
         None => condition::build(&wanted.words, DNS_TERMS).map_err(anyhow::Error::msg)?,
     };
     wanted.span(&mut dns, "time");
+    let (asked, began) = (dns.from("dns"), flows.from("flows"));
     let sql = format!(
         "WITH seen AS ( \
            SELECT client AS ip, mac, time, 1 AS q, (status = 'blocked')::INTEGER AS b, name AS n, \
-             0 AS f, 0 AS o, 0 AS i FROM dns WHERE {} \
+             0 AS f, 0 AS o, 0 AS i FROM {asked} WHERE {} \
            UNION ALL \
            SELECT src, mac, time, 0, 0, NULL, 1, coalesce(bytes_out, 0), coalesce(bytes_in, 0) \
-             FROM flows WHERE {}), \
+             FROM {began} WHERE {}), \
          known AS (SELECT s.* EXCLUDE (mac), coalesce(s.mac, a.mac) AS mac FROM seen s \
            LEFT JOIN address_names a USING (ip)), \
          per AS (SELECT coalesce(mac, ip) AS device, any_value(mac) AS mac, \

@@ -29,7 +29,7 @@ use super::filter::{Key, Word};
 use super::list::{self, SINCE_DEFAULT, Wanted};
 use super::print::{Format, Printer};
 use super::sheet::{Cell, Column, Kind, Paint, Record, Row, Sheet, host};
-use super::{units, when};
+use super::{owners, units, when};
 use sources::{SOURCES, Source};
 use tell::{Beside, Told};
 
@@ -111,6 +111,7 @@ const SCREEN_MAX: u64 = 10_000;
 pub(crate) fn run(args: &TimelineArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
     let mut wanted = Wanted::read(&span(args, &context.look)?, Some(SINCE_DEFAULT), context)?;
     wanted.words.extend(flags(args));
+    owners::resolve(context.hub, &mut wanted.words)?;
     if args.process.is_some() {
         list::note_without_agents(context)?;
     }
@@ -161,7 +162,7 @@ fn flags(args: &TimelineArgs) -> Vec<Word> {
         (Key::Ip, &args.ip),
     ];
     let given = all.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
-    given.map(|(key, value)| Word { key, negated: false, values: vec![value] }).collect()
+    given.map(|(key, value)| Word::of(key, value)).collect()
 }
 
 /// The latest lines, and the silences that reach into their time.
@@ -320,8 +321,8 @@ fn read(
         condition.and("time >= CAST(? AS TIMESTAMP)", [Value::from(when::sql(since))]);
     }
     super::places::narrow(context, &mine, "flows", "dst", &mut condition)?;
-    let sql =
-        format!("{} WHERE {} ORDER BY {} DESC LIMIT ?", source.select, condition.sql, source.time);
+    let select = condition.over(source.select, source.table);
+    let sql = format!("{select} WHERE {} ORDER BY {} DESC LIMIT ?", condition.sql, source.time);
     let mut params = condition.params;
     params.push(wanted.fetch().into());
     let sheet = (source.sheet)();
