@@ -105,7 +105,7 @@ pub fn resolver_log(world: &World) -> PathBuf {
     world.file("queries.txt")
 }
 
-fn dnsmasq(world: &World, host: &str, address: &str, name: &str, conf: &str) -> Proc {
+pub(super) fn dnsmasq(world: &World, host: &str, address: &str, name: &str, conf: &str) -> Proc {
     let conf = format!("--conf-file={}", configuration(world, name, conf));
     let program = need::find("dnsmasq").expect("checked before");
     let log = world.file(&format!("{name}.log"));
@@ -151,7 +151,8 @@ pub fn ask_from(
     name: &str,
     qtype: u16,
 ) -> Result<Reply, String> {
-    let from: IpAddr = from.unwrap_or("0.0.0.0").parse().expect("an address");
+    let any = if server.contains(':') { "::" } else { "0.0.0.0" };
+    let from: IpAddr = from.unwrap_or(any).parse().expect("an address");
     let server = SocketAddr::new(server.parse().expect("an address"), 53);
     static ID: AtomicU16 = AtomicU16::new(1);
     let query = query(ID.fetch_add(1, Ordering::Relaxed), name, qtype);

@@ -25,6 +25,7 @@ pub mod netns;
 pub mod proc;
 pub mod proxy;
 pub mod sensor;
+pub mod six;
 pub mod sshd;
 pub mod traffic;
 pub mod wait;

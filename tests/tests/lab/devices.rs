@@ -4,7 +4,7 @@
 use agentmon_tests::lab::chain::Chain;
 use agentmon_tests::lab::dhcp::{self, Client};
 use agentmon_tests::lab::wait::{eventually, want};
-use agentmon_tests::lab::{dns, in_world, traffic};
+use agentmon_tests::lab::{dns, in_world, need, six, traffic};
 use serde_json::{Value, json};
 
 /// What a listing of the hub's command says, one object per line.
@@ -126,5 +126,82 @@ fn a_device_keeps_its_name_and_its_alert_when_its_address_changes() {
         let rows = listed(&chain, &["devices", "show", &mac, "--json"]).expect("a listing");
         let had: Vec<_> = rows.iter().filter(|r| r["what"] == "address").collect();
         assert_eq!(had.len(), 2, "from when to when: {rows:?}");
+    });
+}
+
+/// A phone with a made-up MAC and temporary IPv6 addresses (the kernel's own) is one device, over
+/// two of them; with one alert, and news only once.
+#[test]
+fn a_device_is_the_same_one_at_its_next_temporary_address() {
+    in_world(|world| {
+        let missing = six::missing();
+        if !missing.is_empty() {
+            return need::leave_out("LAB", "temporary addresses", &missing);
+        }
+        let list = world.file("list.txt");
+        std::fs::write(&list, "listed.example\n").expect("test folder is writable");
+        let settings = format!(
+            "tier0.blocklist.repeat_seconds = 1\n\
+             tier0.new_device.learn_seconds = 0\n\
+             tier0.blocklist.lists = [{{ name = \"lab\", path = \"{}\" }}]\n\
+             collect.dnsmasq_log.paths = [\"{}\", \"{}\"]\n",
+            list.display(),
+            dns::resolver_log(world).display(),
+            six::log(world).display()
+        );
+        let _announced = six::announce(world);
+        let chain = Chain::start_with(world, &settings, "");
+        world.plug_in("phone");
+        six::be_private("phone");
+        six::come_anew("phone");
+        let asks = |from: &str, name: &str| {
+            eventually(5.0, &format!("an answer to {name}"), || {
+                dns::ask_from("phone", Some(from), six::RTR_LAN6, name, dns::A).map(drop)
+            });
+        };
+        // A listed name, until there is one finding more.
+        let blocklist = "SELECT coalesce(sum(findings), 0)::UBIGINT FROM alerts \
+             WHERE rule = 'blocklist'";
+        let is_told = |from: &str| {
+            let before = chain.hub.number(blocklist);
+            eventually(30.0, &format!("a finding about {from}"), || {
+                asks(from, "stats.listed.example");
+                want(chain.hub.number(blocklist) > before, || "not yet".to_owned())
+            });
+        };
+
+        let first = six::temporary_other_than("phone", "");
+        asks(&first, "first.example.com");
+        is_told(&first);
+        six::come_anew("phone");
+        let second = six::temporary_other_than("phone", &first);
+        asks(&second, "second.example.com");
+        is_told(&second);
+
+        let rows = chain.hub.sql(&format!(
+            "SELECT DISTINCT mac FROM device_addresses JOIN devices USING (mac) \
+             WHERE ip IN ('{first}', '{second}') AND mac_kind = 'random'"
+        ));
+        assert_eq!(rows.len(), 1, "one device: {rows:?}");
+        let mac = rows[0]["mac"].as_str().expect("a MAC").to_owned();
+        let had = listed(&chain, &["devices", "show", &mac, "--json"]).expect("a listing");
+        let had = |ip: &str| had.iter().any(|r| r["what"] == "address" && r["value"] == ip);
+        assert!(had(&first) && had(&second), "{first} {second}");
+        // Whose a look-up was is known also when the kernel tells of the address after it.
+        for (name, client) in [("first", &first), ("second", &second)] {
+            let sql = format!(
+                "SELECT count(*) FROM dns WHERE name = '{name}.example.com' \
+                 AND client = '{client}' AND mac = '{mac}'"
+            );
+            chain.hub.reaches(30.0, &sql, 1);
+        }
+        let alerts =
+            format!("SELECT count(*) FROM alerts WHERE rule = 'blocklist' AND mac = '{mac}'");
+        assert_eq!(chain.hub.number(&alerts), 1);
+        let all = "SELECT count(*) FROM alerts WHERE rule = 'blocklist'";
+        assert_eq!(chain.hub.number(all), 1, "{:?}", chain.hub.sql("FROM alerts"));
+        let news =
+            format!("SELECT count(*) FROM findings WHERE rule = 'new-device' AND mac = '{mac}'");
+        chain.hub.reaches(20.0, &news, 1);
     });
 }
