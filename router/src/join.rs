@@ -13,12 +13,13 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+
+use crate::disk;
 
 /// What a join line begins with. The digit is the version of the form.
 pub const PREFIX: &str = "agentmon-join1:";
@@ -190,12 +191,12 @@ pub fn save(path: &Path, join: &Join) -> Result<(), JoinError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file(error)),
         _ => {}
     }
-    let mut out =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(file)?;
+    let mut options = fs::OpenOptions::new();
+    let mut out = disk::private(options.write(true).create_new(true)).open(&new).map_err(file)?;
     out.write_all(&json).and_then(|()| out.sync_all()).map_err(file)?;
     fs::rename(&new, path).map_err(file)?;
     // The new name must survive a power cut too.
-    fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(file)
+    disk::sync_folder(parent).map_err(file)
 }
 
 /// Reads the identity; `None` when there is none yet.

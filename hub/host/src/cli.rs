@@ -17,7 +17,7 @@ use agentmon_router::join::{self, Join, LINE_BYTES_MAX};
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::watch::Watch;
+use crate::platform;
 
 /// Which process owns which connection on this machine, told to the hub.
 #[derive(Debug, Parser)]
@@ -85,7 +85,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<u8> {
 fn once(config: &Config, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut collect = config.collect.clone();
     collect.events = false;
-    let mut watch = Watch::open(&collect, Arc::new(SystemClock))?;
+    let mut watch = platform::open(&collect, Arc::new(SystemClock))?;
     let events = watch.snapshot()?;
     if json {
         for event in &events {
@@ -117,7 +117,7 @@ fn once(config: &Config, json: bool, out: &mut dyn Write) -> anyhow::Result<()> 
 }
 
 fn check(config: &Config, json: bool, out: &mut dyn Write) -> anyhow::Result<u8> {
-    let watch = Watch::open(&config.collect, Arc::new(SystemClock))?;
+    let watch = platform::open(&config.collect, Arc::new(SystemClock))?;
     let coverage = watch.coverage();
     if json {
         let lines: serde_json::Map<_, _> =
@@ -127,12 +127,8 @@ fn check(config: &Config, json: bool, out: &mut dyn Write) -> anyhow::Result<u8>
         for (name, line) in &coverage.lines {
             writeln!(out, "{name:<10} {line}")?;
         }
-        writeln!(out, "missed     sockets of containers (other network namespaces)")?;
-        if coverage.method != "kernel" {
-            writeln!(
-                out,
-                "missed     the owner of a connection that a program which runs for longer ends between two looks"
-            )?;
+        for what in watch.missed() {
+            writeln!(out, "missed     {what}")?;
         }
     }
     Ok(u8::from(!matches!(coverage.method, "kernel" | "events")))

@@ -20,16 +20,16 @@ use agentmon_core::time::Mono;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::files::Files;
-use crate::linux::procfs::{FileId, ProcFs, Raw};
 use crate::packages::Packages;
+use crate::platform::{Facts, FileId, Raw};
 use crate::redact;
 
 /// Most processes kept: twice the usual `pid_max`.
 pub const PROCESSES_MAX: usize = 65_536;
+/// Ticks a second in Linux's `/proc` (`USER_HZ`), on every architecture there is.
+pub const TICKS: u64 = 100;
 /// How long one that ended is kept, for connections told after it.
 pub const ENDED_KEEP: Duration = Duration::from_secs(60);
-/// Ticks a second in `/proc` (`USER_HZ`), on every architecture there is.
-const TICKS: u64 = 100;
 /// Arguments of ancestors that are told: enough to know an interpreter's script by.
 const ANCESTOR_ARGUMENTS_MAX: usize = 4;
 /// Accounts remembered.
@@ -59,8 +59,8 @@ impl Known {
 
 /// All processes of this machine.
 #[derive(Debug)]
-pub struct Processes {
-    proc: ProcFs,
+pub struct Processes<P> {
+    proc: P,
     files: Files,
     packages: Packages,
     host: String,
@@ -74,16 +74,14 @@ pub struct Processes {
     pub missed: u64,
 }
 
-impl Processes {
+impl<P: Facts> Processes<P> {
     /// Nothing is read yet.
     #[must_use]
-    pub fn new(proc: ProcFs, files: Files, packages: Packages) -> Self {
-        let host = proc.text("sys/kernel/hostname").unwrap_or_default();
-        let boot = proc.text("sys/kernel/random/boot_id").unwrap_or_default();
+    pub fn new(proc: P, files: Files, packages: Packages) -> Self {
         Self {
-            netns: proc.netns(std::process::id()),
-            host: printable(host.as_bytes(), 63),
-            boot,
+            netns: proc.own_netns(),
+            host: printable(proc.host().as_bytes(), 63),
+            boot: proc.boot(),
             proc,
             files,
             packages,
@@ -100,9 +98,9 @@ impl Processes {
         &self.boot
     }
 
-    /// The folder it reads.
+    /// What it asks.
     #[must_use]
-    pub fn proc(&self) -> &ProcFs {
+    pub fn proc(&self) -> &P {
         &self.proc
     }
 
@@ -167,7 +165,7 @@ impl Processes {
     /// Looks at a pid unless it is known; `None` where it is gone.
     pub fn see(&mut self, pid: u32, phase: ProcessPhase, now: Timestamp) -> Option<&Known> {
         let fresh = match self.known.get(&pid) {
-            Some(known) => self.proc.start(pid).is_none_or(|(_, start)| start == known.start_ticks),
+            Some(known) => self.proc.start(pid).is_none_or(|start| start == known.start_ticks),
             None => false,
         };
         if !fresh {
@@ -196,10 +194,10 @@ impl Processes {
         program.user = None;
         let process = Process {
             phase: ProcessPhase::Start,
-            os: "linux".into(),
+            os: P::OS.into(),
             host: self.host.clone(),
             program,
-            start: self.started(ticks, now),
+            start: self.proc.started(ticks, now),
             ancestors,
             container: None,
         };
@@ -258,10 +256,10 @@ impl Processes {
         let elsewhere = raw.netns.filter(|ns| self.netns.is_some_and(|own| own != *ns));
         let process = Process {
             phase,
-            os: "linux".into(),
+            os: P::OS.into(),
             host: self.host.clone(),
             program: program.clone(),
-            start: self.started(raw.start_ticks, now),
+            start: self.proc.started(raw.start_ticks, now),
             ancestors,
             container: elsewhere.map(|ns| format!("net:{ns}")),
         };
@@ -291,30 +289,20 @@ impl Processes {
             sha256: raw.file.as_ref().and_then(|f| self.files.get(f)),
             argv: redact::arguments(&raw.argv),
             user: Some(self.user(raw.uid)),
-            signer: None,
-            package: exe.as_deref().filter(|_| !raw.deleted).and_then(|e| self.packages.owner(e)),
+            signer: raw.signer.clone().or_else(|| self.files.signer(raw.file.as_ref()?)),
+            package: raw.service.as_ref().map(|name| format!("service:{name}")).or_else(|| {
+                exe.as_deref().filter(|_| !raw.deleted).and_then(|e| self.packages.owner(e))
+            }),
             exe,
         }
     }
 
-    fn started(&self, ticks: u64, now: Timestamp) -> Option<Timestamp> {
-        let uptime = self.proc.text("uptime")?;
-        let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
-        let age = Duration::from_secs_f64(uptime.max(0.0))
-            .saturating_sub(Duration::from_millis(ticks.saturating_mul(1_000 / TICKS)));
-        Some(now.minus(age))
-    }
-
-    /// The account's name of the machine itself; numbers of containers stay numbers.
+    /// The account's name; its number where it has none.
     pub fn user(&mut self, uid: u32) -> String {
         if let Some(name) = self.users.get(&uid) {
             return name.clone();
         }
-        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let line = passwd.lines().find(|l| l.split(':').nth(2) == Some(&uid.to_string()));
-        let name = line
-            .and_then(|l| l.split(':').next())
-            .map_or_else(|| uid.to_string(), |n| printable(n.as_bytes(), 63));
+        let name = self.proc.user(uid).unwrap_or_else(|| uid.to_string());
         if self.users.len() < USERS_MAX {
             self.users.insert(uid, name.clone());
         }
@@ -330,13 +318,16 @@ impl Processes {
             // One that has ended is read by its name; whether it is the same file is checked.
             let exe = known.process.program.exe.clone().unwrap_or_default();
             let proc = &self.proc;
-            self.files.ask(file, || proc.open_exe(pid).or_else(|_| std::fs::File::open(exe)));
+            self.files
+                .ask(file, &exe, || proc.open_exe(pid).or_else(|_| std::fs::File::open(&exe)));
         }
         if known.told && (known.hash_told || hash.is_none()) {
             return None;
         }
         let mut process = (*known.process).clone();
         process.program.sha256 = hash;
+        let signer = known.file.as_ref().and_then(|f| self.files.signer(f));
+        process.program.signer = process.program.signer.take().or(signer);
         if known.told {
             process.phase = ProcessPhase::Running;
         }
@@ -383,9 +374,10 @@ fn ancestor(program: &Program) -> Program {
     Program { argv: argv.collect(), ..program.clone() }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use crate::linux::procfs::ProcFs;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
@@ -402,7 +394,7 @@ mod tests {
         symlink(exe, dir.join("exe")).unwrap();
     }
 
-    fn processes(root: &Path) -> Processes {
+    fn processes(root: &Path) -> Processes<ProcFs> {
         fs::create_dir_all(root.join("sys/kernel/random")).unwrap();
         fs::write(root.join("sys/kernel/hostname"), "laptop\n").unwrap();
         fs::write(root.join("sys/kernel/random/boot_id"), "b\n").unwrap();

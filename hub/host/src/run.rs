@@ -14,11 +14,10 @@ use agentmon_router::counters::Counters;
 use agentmon_router::forward::{self, Forwarder};
 use agentmon_router::logging;
 use agentmon_router::ring::Ring;
-use agentmon_router::sys::{self, Signal};
 use agentmon_router::wake::Wake;
 
 use crate::config::Config;
-use crate::watch::Watch;
+use crate::{os, platform};
 
 /// How long to wait before a watch that failed is opened again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -29,20 +28,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 type States = Arc<Mutex<Vec<(String, String)>>>;
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until it is asked to stop: SIGTERM or SIGINT, on Windows the service's end or Ctrl-C.
 ///
 /// # Errors
 /// What cannot be opened, or a part that ended by itself.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let config = config.resolved();
-    sys::limit_memory_arenas();
     // Before the first thread, so that all inherit it.
-    sys::block_signals()?;
+    os::prepare()?;
     logging::init(&config.log)?;
-    private_dir(&config.state_dir)?;
+    os::private_dir(&config.state_dir)
+        .map_err(|e| anyhow::anyhow!("{}: {e}", config.state_dir.display()))?;
     // Others' work comes first.
-    if let Err(error) = rustix::process::nice(10) {
-        tracing::debug!("nice: {error}");
+    if let Err(error) = os::yield_to_others() {
+        tracing::debug!("lower priority: {error}");
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let counters = Counters::default();
@@ -73,7 +72,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     })?;
     tracing::info!("agentmon-host {} runs", env!("CARGO_PKG_VERSION"));
     let broken = loop {
-        if let Some(Signal::Stop) = sys::wait_signal(LOOK_EVERY)? {
+        if os::wait_stop(LOOK_EVERY)? {
             break false;
         }
         if watcher.is_finished() || sender.is_finished() {
@@ -100,7 +99,7 @@ fn watch(
     stop: &Stop,
     states: &States,
 ) -> anyhow::Result<()> {
-    let mut watch = Watch::open(&config.collect, Arc::clone(clock))?;
+    let mut watch = platform::open(&config.collect, Arc::clone(clock))?;
     for (name, line) in &watch.coverage().lines {
         match line.as_str() {
             "ok" => tracing::info!("{name}: ok"),
@@ -122,17 +121,11 @@ fn watch(
             }
             wake.ring();
         }
-        for (name, value) in &watch.lost {
+        for (name, value) in watch.lost() {
             let before = told.insert(*name, *value).unwrap_or(0);
             counters.counter(name).add(value.saturating_sub(before));
         }
         watch.wait(pause.min(NAP))?;
     }
     Ok(())
-}
-
-fn private_dir(path: &std::path::Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
 }

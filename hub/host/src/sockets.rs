@@ -15,7 +15,7 @@ use agentmon_core::service::proto::TCP;
 use agentmon_core::time::Mono;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::linux::diag::Seen;
+use crate::platform::Seen;
 
 /// Most sockets followed: a busy server's.
 pub const SOCKETS_MAX: usize = 65_536;

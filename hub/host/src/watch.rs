@@ -34,6 +34,8 @@ use crate::linux::diag::{Diag, Ends, Looked, Seen};
 use crate::linux::ebpf::{Owners, Told};
 use crate::linux::procfs::ProcFs;
 use crate::packages::{DPKG, Packages};
+pub use crate::platform::Coverage;
+use crate::platform::Look;
 use crate::processes::Processes;
 use crate::sockets::{Owner, Sockets};
 
@@ -53,6 +55,11 @@ const SHARE: u32 = 50;
 const SHARE_CHASE: u32 = 2;
 /// How often old processes are forgotten, and late hashes told.
 const TIDY_EVERY: Duration = Duration::from_secs(2);
+/// What is not seen whatever the program may do.
+const MISSED: [&str; 2] = [
+    "sockets of containers (other network namespaces)",
+    "the owner of a connection that a program which runs for longer ends between two looks",
+];
 
 /// A process that is looked at because it is new.
 #[derive(Debug)]
@@ -61,15 +68,6 @@ struct Chase {
     look: usize,
     /// Sockets of it that are known to be its own.
     settled: HashSet<u32>,
-}
-
-/// What is open to the program and what is not, each with one line.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
-    /// Name and `ok`, or what is missing and how to mend it.
-    pub lines: Vec<(String, String)>,
-    /// `kernel`: owners are told too; `events`: starts and ends are told; `ends`: only ends; `scan`: neither.
-    pub method: &'static str,
 }
 
 /// The watch.
@@ -81,7 +79,7 @@ pub struct Watch {
     connector: Option<Connector>,
     owners: Option<Owners>,
     coverage: Coverage,
-    processes: Processes,
+    processes: Processes<ProcFs>,
     sockets: Sockets,
     chased: BTreeMap<u32, Chase>,
     claims: HashMap<u32, u32>,
@@ -398,6 +396,28 @@ impl Watch {
         ] {
             self.lost.insert(name, value);
         }
+    }
+}
+
+impl Look for Watch {
+    fn coverage(&self) -> &Coverage {
+        Self::coverage(self)
+    }
+    fn missed(&self) -> Vec<&'static str> {
+        let missed = MISSED.iter().take(if self.owners.is_some() { 1 } else { MISSED.len() });
+        missed.copied().collect()
+    }
+    fn snapshot(&mut self) -> anyhow::Result<Vec<Event>> {
+        Self::snapshot(self)
+    }
+    fn step(&mut self, out: &mut Vec<Event>) -> anyhow::Result<Duration> {
+        Self::step(self, out)
+    }
+    fn wait(&self, timeout: Duration) -> std::io::Result<()> {
+        Self::wait(self, timeout)
+    }
+    fn lost(&self) -> &BTreeMap<&'static str, u64> {
+        &self.lost
     }
 }
 

@@ -6,18 +6,31 @@
 //! survive that restart lives in `self`; state that must survive the process goes into
 //! the [`Checkpoint`] that travels with the events and is committed with them.
 
+#[cfg(target_os = "linux")]
 pub mod adguard;
+#[cfg(target_os = "linux")]
 pub mod conntrack;
+#[cfg(target_os = "linux")]
 pub mod dnsmasq_log;
+#[cfg(target_os = "linux")]
 pub mod firewall;
+#[cfg(target_os = "linux")]
 mod gaps;
+#[cfg(target_os = "linux")]
 pub mod leases;
+#[cfg(target_os = "linux")]
 pub mod neighbours;
+#[cfg(target_os = "linux")]
 pub mod passive_dns;
+#[cfg(target_os = "linux")]
 pub mod pihole;
+#[cfg(target_os = "linux")]
 pub mod pihole_ftl;
+#[cfg(target_os = "linux")]
 pub mod pihole_ssh;
+#[cfg(target_os = "linux")]
 pub mod replay;
+#[cfg(target_os = "linux")]
 pub mod syslog;
 
 use std::sync::Arc;
@@ -32,6 +45,7 @@ use crate::counters::Counters;
 
 /// Whether events of that source were read from a resolver's log, wherever it came from: one
 /// exchange may be told by such a log and by its packets.
+#[cfg(target_os = "linux")]
 #[must_use]
 pub(crate) fn is_log(source: &str) -> bool {
     [dnsmasq_log::SOURCE, pihole::SOURCE, pihole_ssh::SOURCE, syslog::SOURCE, adguard::SOURCE]

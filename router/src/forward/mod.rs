@@ -412,7 +412,6 @@ impl Hub {
 
 /// Tells two versions of a file apart; `None`: not there.
 fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-    use std::os::unix::fs::MetadataExt;
     let meta = std::fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.ino()))
+    Some((meta.modified().ok()?, crate::disk::number(&meta)))
 }

@@ -6,8 +6,6 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +15,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::damage::Kept;
 use super::sql::{PAGE_BYTES, classify, number, pragma, set};
 use super::{RingError, WAL_ROOM_BYTES};
+use crate::disk;
 
 /// "agmr": what `file` and SQLite show for a ring.
 const APPLICATION_ID: i64 = 0x6167_6d72;
@@ -45,7 +44,7 @@ pub(super) fn create_private(path: &Path) -> Result<(), RingError> {
         fs::create_dir_all(parent).map_err(io)?;
     }
     let mut options = fs::OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600).open(path).map_err(io)?;
+    disk::private(options.create(true).truncate(false).write(true)).open(path).map_err(io)?;
     Ok(())
 }
 
@@ -132,9 +131,8 @@ pub(super) fn epochs(conn: &Connection) -> rusqlite::Result<VecDeque<(u64, u64)>
 /// 64 random bits: 2^32 openings until two are equal by chance.
 pub(super) fn random_epoch(path: &Path) -> Result<u64, RingError> {
     let mut bytes = [0; 8];
-    fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|e| RingError::Io { path: path.to_owned(), what: format!("/dev/urandom: {e}") })?;
+    disk::random(&mut bytes)
+        .map_err(|e| RingError::Io { path: path.to_owned(), what: format!("random bytes: {e}") })?;
     Ok(u64::from_ne_bytes(bytes))
 }
 

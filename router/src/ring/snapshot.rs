@@ -18,7 +18,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,8 +30,8 @@ use super::open::{connect, kept};
 use super::{Config, Mark, Ring, RingError};
 use crate::collect::Stop;
 use crate::counters::{Counter, Counters};
+use crate::disk::{self, free_bytes};
 use crate::ratelimit::LogLimit;
-use crate::sys::free_bytes;
 use crate::wake::Wake;
 
 /// Left free on the disk for everybody else.
@@ -210,7 +209,7 @@ impl Snapshots {
         let new = suffixed(to, ".new");
         let written = write_synced(from, &new).and_then(|()| {
             fs::rename(&new, to)?;
-            fs::File::open(dir)?.sync_all()
+            disk::sync_folder(dir)
         });
         self.bytes.add(bytes);
         if let Err(error) = written {
@@ -256,7 +255,7 @@ fn remove(path: &Path) -> io::Result<()> {
 
 fn write_synced(from: &Path, to: &Path) -> io::Result<()> {
     remove(to)?;
-    let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    let mut out = disk::private(fs::OpenOptions::new().write(true).create_new(true)).open(to)?;
     io::copy(&mut fs::File::open(from)?, &mut out)?;
     out.sync_all()
 }

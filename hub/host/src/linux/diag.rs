@@ -16,6 +16,8 @@ use agentmon_router::netlink::message::{
 };
 use agentmon_router::netlink::{NetlinkError, Received, Request, Socket};
 
+pub use crate::platform::Seen;
+
 /// `NETLINK_SOCK_DIAG`.
 const PROTOCOL: isize = 4;
 /// `SOCK_DIAG_BY_FAMILY`.
@@ -34,27 +36,6 @@ const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
 /// Most datagrams of one dump: 64 sockets each, a million in all.
 const DUMP_DATAGRAMS_MAX: usize = 16_384;
-
-/// A socket as the kernel told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// The kernel's own name for it, never used again.
-    pub cookie: u64,
-    /// 0 in a report of its end.
-    pub inode: u32,
-    /// IP protocol.
-    pub proto: u8,
-    /// Ours.
-    pub local: Endpoint,
-    /// The other end; unspecified with port 0 where there is none.
-    pub remote: Endpoint,
-    /// Waits for connections, or (UDP) belongs to no one connection.
-    pub listens: bool,
-    /// Its owner's number.
-    pub uid: u32,
-    /// What TCP counts: payload without headers, and segments.
-    pub volume: Option<Volume>,
-}
 
 /// Reads one message of a dump or of an end.
 #[must_use]

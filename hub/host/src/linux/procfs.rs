@@ -1,6 +1,6 @@
 //! What `/proc` says of a process, read in one go and bounded.
 //!
-//! Format: proc(5). In: a pid. Out: [`Raw`], not yet safe to tell; [`super::super::processes`]
+//! Format: proc(5). In: a pid. Out: [`Raw`], not yet safe to tell; [`crate::processes`]
 //! makes it so. The root may be another folder, for tests. A process may be gone at any step:
 //! that is `None`, never an error.
 
@@ -9,47 +9,19 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agentmon_core::Timestamp;
+use agentmon_core::name::printable;
+
+use crate::files::file_id;
+use crate::platform::{Facts, Raw};
+use crate::processes::TICKS;
 
 /// Read of a command line; the rest is not looked at. The kernel allows 2 MiB.
 const CMDLINE_BYTES_MAX: u64 = 64 * 1024;
 /// Descriptors of one process looked at.
 const DESCRIPTORS_MAX: usize = 65_536;
-
-/// A file, as the kernel tells files apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FileId {
-    /// Device.
-    pub dev: u64,
-    /// Inode.
-    pub ino: u64,
-    /// Last change in nanoseconds since 1970.
-    pub mtime_ns: i128,
-    /// Bytes.
-    pub size: u64,
-}
-
-/// A process as `/proc` shows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Raw {
-    /// The parent's pid.
-    pub ppid: u32,
-    /// Ticks since boot at which it began.
-    pub start_ticks: u64,
-    /// What it calls itself.
-    pub comm: Vec<u8>,
-    /// The file it runs, with ` (deleted)` cut off.
-    pub exe: Option<Vec<u8>>,
-    /// Whether that was there.
-    pub deleted: bool,
-    /// The file itself, also where its name is gone.
-    pub file: Option<FileId>,
-    /// Arguments.
-    pub argv: Vec<Vec<u8>>,
-    /// Its effective account.
-    pub uid: u32,
-    /// Inode of its network namespace.
-    pub netns: Option<u64>,
-}
 
 /// The folder and what is fixed while the machine runs.
 #[derive(Clone, Debug)]
@@ -115,6 +87,7 @@ impl ProcFs {
             argv: self.argv(pid),
             uid,
             netns: self.netns(pid),
+            ..Raw::default()
         })
     }
 
@@ -173,11 +146,43 @@ impl ProcFs {
     }
 }
 
-/// Tells a file apart.
-#[must_use]
-pub fn file_id(m: &fs::Metadata) -> FileId {
-    let mtime_ns = i128::from(m.mtime()) * 1_000_000_000 + i128::from(m.mtime_nsec());
-    FileId { dev: m.dev(), ino: m.ino(), mtime_ns, size: m.len() }
+impl Facts for ProcFs {
+    const OS: &'static str = "linux";
+
+    fn host(&self) -> String {
+        self.text("sys/kernel/hostname").unwrap_or_default()
+    }
+    fn boot(&self) -> String {
+        self.text("sys/kernel/random/boot_id").unwrap_or_default()
+    }
+    fn pids(&self) -> Vec<u32> {
+        Self::pids(self)
+    }
+    fn start(&self, pid: u32) -> Option<u64> {
+        Self::start(self, pid).map(|(_, start)| start)
+    }
+    fn read(&self, pid: u32) -> Option<Raw> {
+        Self::read(self, pid)
+    }
+    fn started(&self, ticks: u64, now: Timestamp) -> Option<Timestamp> {
+        let uptime = self.text("uptime")?;
+        let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
+        let age = Duration::from_secs_f64(uptime.max(0.0))
+            .saturating_sub(Duration::from_millis(ticks.saturating_mul(1_000 / TICKS)));
+        Some(now.minus(age))
+    }
+    /// The machine's own accounts; numbers of containers stay numbers.
+    fn user(&self, uid: u32) -> Option<String> {
+        let passwd = fs::read_to_string("/etc/passwd").ok()?;
+        let line = passwd.lines().find(|l| l.split(':').nth(2) == Some(&uid.to_string()))?;
+        Some(printable(line.split(':').next()?.as_bytes(), 63))
+    }
+    fn open_exe(&self, pid: u32) -> std::io::Result<fs::File> {
+        Self::open_exe(self, pid)
+    }
+    fn own_netns(&self) -> Option<u64> {
+        self.netns(std::process::id())
+    }
 }
 
 fn socket_inode(link: &str) -> Option<u32> {
