@@ -105,13 +105,19 @@ pub fn resolver_log(world: &World) -> PathBuf {
     world.file("queries.txt")
 }
 
+/// Starts one that answers at `address`, and waits until it does.
 pub(super) fn dnsmasq(world: &World, host: &str, address: &str, name: &str, conf: &str) -> Proc {
+    let server = start(world, host, name, conf);
+    is_ready(host, address, name);
+    server
+}
+
+/// Starts one.
+pub(super) fn start(world: &World, host: &str, name: &str, conf: &str) -> Proc {
     let conf = format!("--conf-file={}", configuration(world, name, conf));
     let program = need::find("dnsmasq").expect("checked before");
     let log = world.file(&format!("{name}.log"));
-    let server = Proc::start(host, &log, &program, &["--keep-in-foreground", &conf]);
-    is_ready(host, address, name);
-    server
+    Proc::start(host, &log, &program, &["--keep-in-foreground", &conf])
 }
 
 /// A configuration file of dnsmasq; its path.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::proc::{Proc, output};
 use super::wait::{eventually, want};
-use super::world::{RTR_LAN, World};
+use super::world::{WAN, World};
 use super::{dns, need, netns};
 
 /// The router's address in the LAN's prefix.
@@ -29,18 +29,20 @@ pub fn log(world: &World) -> PathBuf {
     world.file("queries6.txt")
 }
 
-/// Gives the router's LAN a prefix, announces it, and answers questions there.
+/// Gives the router's LAN a prefix, answers questions there, and announces it. Two processes:
+/// who announces on a link would listen for questions at all its addresses.
 #[must_use]
-pub fn announce(world: &World) -> Proc {
+pub fn announce(world: &World) -> [Proc; 2] {
     let ip = need::find("ip").expect("checked before");
     let address = format!("{RTR_LAN6}/64");
     drop(output("rtr", &ip, &["addr", "add", &address, "dev", "br-lan", "nodad"]));
     let conf = format!(
-        "listen-address={RTR_LAN6}\ninterface=br-lan\nexcept-interface=lo\nserver={RTR_LAN}\n\
-         enable-ra\ndhcp-range=fd77:1::,ra-only,64,1h\nlog-queries=extra\nlog-facility={}\n",
+        "listen-address={RTR_LAN6}\nserver={WAN}\nlog-queries=extra\nlog-facility={}\n",
         log(world).display()
     );
-    dns::dnsmasq(world, "rtr", RTR_LAN6, "resolver6", &conf)
+    let resolver = dns::dnsmasq(world, "rtr", RTR_LAN6, "resolver6", &conf);
+    let conf = "port=0\ninterface=br-lan\nenable-ra\ndhcp-range=fd77:1::,ra-only,64,1h\n";
+    [resolver, dns::start(world, "rtr", "announcer", conf)]
 }
 
 /// Has `host` make up temporary addresses, and use them before all others.
