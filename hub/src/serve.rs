@@ -105,8 +105,12 @@ impl Hub {
         writer.tell(Arc::clone(&routes));
         writer.learn(config.detect.learning);
         let (store, thread) = Handle::start(writer).context("starting the writer")?;
-        let lists =
-            feeds::Service::start(config.lists.clone(), &place.data_dir, Arc::clone(&clock));
+        let lists = feeds::Service::start(
+            config.lists.clone(),
+            &place.data_dir,
+            Some(store.clone()),
+            Arc::clone(&clock),
+        );
         let lists = Arc::new(lists.context("lists")?);
         let detect = detect::service::Service::start(
             config.detect.clone(),

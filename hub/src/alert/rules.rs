@@ -340,6 +340,12 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
         "a program that asks again and again for a name it does not get",
     ),
     rule("rare-port", Family::Path, 0.4, &[PORT], "a program its owner has installed"),
+    bad(
+        "retro-hunt",
+        Family::Reputation,
+        &[APP, RESOLVE],
+        "the list errs, or the address belonged to somebody else when it was used here",
+    ),
     rule(
         OPINION,
         Family::Interest,

@@ -281,14 +281,8 @@ See also: agentmon devices, agentmon incident --all device:NAME, agentmon timeli
     ))]
     New(ListArgs),
     /// Lists for routers: what was taken of each, from where, and what is wrong
-    #[command(after_help = "\
-Examples:
-  agentmon feeds                              every list: entries, last change, errors
-  agentmon feeds --json | jq -r .report       what became of each list's lines
-  agentmon feeds accept NAME                  it is meant to be so much smaller
-Lists are set in hub.toml, section [lists]; routers fetch what is compiled of them.
-See also: agentmon-router score NAME, agentmon alerts rule:blocklist")]
-    Feeds(FeedsArgs),
+    #[command(after_help = super::feeds::HELP)]
+    Feeds(super::feeds::FeedsArgs),
     /// Kinds of networks: what an address is in, by which lists; newer or more lists
     #[command(after_help = "\
 Examples:
@@ -941,23 +935,4 @@ impl UpArgs {
             kernel_setup: self.kernel_setup,
         }
     }
-}
-
-/// `feeds`.
-#[derive(Debug, Args)]
-pub(crate) struct FeedsArgs {
-    #[command(subcommand)]
-    pub(crate) action: Option<FeedsAction>,
-    #[command(flatten)]
-    pub(crate) format: FormatArgs,
-}
-
-/// What to do with a list.
-#[derive(Debug, Subcommand)]
-pub(crate) enum FeedsAction {
-    /// Takes the list's next content, however much smaller it is
-    Accept {
-        /// The list
-        name: String,
-    },
 }

@@ -18,6 +18,7 @@ pub mod beacon;
 mod board;
 pub(crate) mod leaks;
 mod plan;
+pub mod retro;
 pub(crate) mod round;
 #[cfg(test)]
 mod round_tests;
@@ -90,6 +91,8 @@ pub struct Config {
     pub beacon: beacon::detector::Config,
     /// What leaves, what hides, what spreads, who is silent.
     pub leaks: leaks::Config,
+    /// What was done before a list named it.
+    pub retro: retro::Config,
     /// Connections of a host that its own agent does not tell of.
     pub unreported: unreported::Config,
 }
@@ -104,6 +107,7 @@ impl Default for Config {
             baseline: baseline::Config::default(),
             beacon: beacon::detector::Config::default(),
             leaks: leaks::Config::default(),
+            retro: retro::Config::default(),
             unreported: unreported::Config::default(),
         }
     }
@@ -134,6 +138,7 @@ pub(crate) fn registry(config: &Config) -> Vec<Box<dyn Windowed>> {
     let all = [
         on(config.baseline.enabled, baseline::Baseline::new(&config.baseline)),
         on(config.beacon.enabled, beacon::detector::Detector),
+        on(config.retro.enabled, retro::Retro::default()),
         on(config.unreported.enabled, unreported::Unreported),
     ];
     let leaks = leaks::all(&config.leaks);

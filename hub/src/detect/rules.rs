@@ -141,6 +141,13 @@ pub(crate) const RULES: &[Rule] = &[
         "a port of weeks ago",
     ),
     rule(
+        "retro-hunt",
+        "something that was done before a list named it",
+        "lists of bad things with new entries; flows, DNS questions of any age",
+        |_| "once, by the list's score".into(),
+        "what a router has told of; entries that were searched for before",
+    ),
+    rule(
         "second-opinion",
         "a language model takes an alert for worse (`[llm]`, off by default)",
         "an alert",

@@ -77,9 +77,14 @@ pub(super) fn fetch(
     url: &str,
     etag: &str,
     last_modified: &str,
+    key: Option<&str>,
     bytes_max: u64,
 ) -> anyhow::Result<Answer> {
     let mut request = agent.get(url);
+    if let Some(key) = key {
+        // It goes to the server that was named, and nowhere a redirection leads.
+        request = request.header("auth-key", key).config().max_redirects(0).build();
+    }
     if !etag.is_empty() {
         request = request.header("if-none-match", etag);
     }

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
+use agentmon_core::Timestamp;
 use agentmon_core::tier0::blocklist::{
     Builder, Kind, ListConfig, ListReport, SNIFF_BYTES, no_list, shrunk,
 };
@@ -15,7 +16,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Config, FOLDER, Source};
+use super::{Config, FOLDER, Source, derive};
 
 /// Largest state file.
 const STATE_BYTES_MAX: u64 = 64 * 1024;
@@ -50,8 +51,10 @@ pub struct Feed {
     pub etag: String,
     /// See `etag`.
     pub last_modified: String,
-    /// Tells the kept text from others.
+    /// Tells what was last taken from other downloads.
     pub content: u64,
+    /// Tells the kept text from others.
+    pub list: u64,
     /// Tells the last refused text from others.
     pub refused_content: u64,
     /// How many times a person accepted that it became much smaller.
@@ -149,27 +152,38 @@ pub(super) fn take(
     source: &Source,
     config: &Config,
     feed: &mut Feed,
-    text: &[u8],
+    download: &[u8],
     now_ms: i64,
 ) -> anyhow::Result<bool> {
-    let content = xxh3_64(text);
+    let content = xxh3_64(download);
     let wished = is_wished(folder, &source.name);
     feed.refused_content = 0;
-    match inspect(&source.list(), config, feed, text, wished) {
-        Ok(report) => {
-            let path = folder.join(format!("{}.txt", source.name));
-            let changed = content != feed.content || !path.exists();
+    let path = folder.join(format!("{}.txt", source.name));
+    let kept = || fs::read(&path).unwrap_or_default();
+    let now = Timestamp::from_nanos(now_ms.saturating_mul(1_000_000));
+    let taken = derive::list(source, download, kept, now).and_then(|derived| {
+        let report = inspect(&source.list(), config, feed, &derived.text, wished)?;
+        Ok((derived, report))
+    });
+    match taken {
+        Ok((derived, report)) => {
+            let list = xxh3_64(&derived.text);
+            let changed = list != feed.list || !path.exists();
             if changed {
-                replace(&path, text)?;
+                replace(&path, &derived.text)?;
                 let lost = shrunk(feed.entries, report.entries, config.shrink_percent);
                 feed.accepted += u32::from(wished && lost.is_some());
-                (feed.content, feed.changed) = (content, now_ms);
+                (feed.list, feed.changed) = (list, now_ms);
             }
+            feed.content = content;
             let kinds = [Kind::Bad, Kind::Unsupported, Kind::Refused, Kind::OverLimit];
             feed.entries = report.entries;
             feed.lines = report.lines;
             feed.refused = kinds.iter().map(|kind| report.of(*kind)).sum();
-            feed.report = report.to_string();
+            feed.report = match derived.left_out {
+                nothing if nothing.is_empty() => report.to_string(),
+                some => format!("{report}; left out: {some}"),
+            };
             feed.error = String::new();
             // It was for this content.
             drop(fs::remove_file(wish(folder, &source.name)));
@@ -181,6 +195,17 @@ pub(super) fn take(
             Ok(false)
         }
     }
+}
+
+/// Lets go of entries whose time is over; true when there were any.
+pub(super) fn expire(folder: &Path, feed: &mut Feed, now_ms: i64) -> anyhow::Result<bool> {
+    let path = folder.join(format!("{}.txt", feed.name));
+    let now = Timestamp::from_nanos(now_ms.saturating_mul(1_000_000));
+    let text = fs::read(&path).unwrap_or_default();
+    let Some(rest) = derive::without_expired(&text, now) else { return Ok(false) };
+    replace(&path, &rest)?;
+    (feed.list, feed.changed) = (xxh3_64(&rest), now_ms);
+    Ok(true)
 }
 
 /// Whether a text is a list, and one that may replace the kept one.

@@ -11,20 +11,31 @@
 //! redirections, and repeated no oftener than its back-off allows; where content is from,
 //! of when, and under which licence is kept with it.
 
+mod derive;
+mod facts;
 mod fetch;
 mod keep;
+pub(crate) mod known;
+mod parse;
 mod service;
+mod shared_hosts;
+mod source;
+mod table;
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentmon_core::tier0::blocklist::{self, Format, ListConfig, ListKind};
+use agentmon_core::tier0::blocklist::{self, ListConfig};
 use serde::{Deserialize, Serialize};
 
 pub use keep::{Feed, accept, all};
+pub use parse::Form;
 pub use service::{Served, Service};
+pub use source::Source;
 
 /// The folder below the data directory.
 pub const FOLDER: &str = "lists";
@@ -69,90 +80,6 @@ impl Default for Config {
             bytes_max: 128 * 1024 * 1024,
             shrink_percent: defaults.shrink_percent,
             ca_file: "/etc/ssl/certs/ca-certificates.crt".into(),
-        }
-    }
-}
-
-/// One list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Source {
-    /// What findings call it.
-    pub name: String,
-    /// Where it is fetched from: https, or http.
-    pub url: String,
-    /// Or the file it is read from.
-    pub path: PathBuf,
-    /// How grave a hit is, 0 to 1.
-    pub score: f64,
-    /// As in the router's configuration.
-    pub format: Format,
-    /// `bad`, `allow` or `watch`.
-    pub kind: ListKind,
-    /// Whether `enforce` may act by it.
-    pub block: bool,
-    /// Of lists that say how many sources name an address: at least so many.
-    pub sources_min: u32,
-    /// Its licence.
-    pub licence: String,
-    /// How often it is fetched, in seconds.
-    pub refresh_seconds: u64,
-}
-
-impl Default for Source {
-    fn default() -> Self {
-        let list = ListConfig::default();
-        Self {
-            name: String::new(),
-            url: String::new(),
-            path: PathBuf::new(),
-            score: list.score,
-            format: list.format,
-            kind: list.kind,
-            block: list.block,
-            sources_min: list.sources_min,
-            licence: String::new(),
-            refresh_seconds: 86_400,
-        }
-    }
-}
-
-impl Source {
-    /// Its address or file, as people see it.
-    #[must_use]
-    pub fn origin(&self) -> String {
-        if self.url.is_empty() { self.path.display().to_string() } else { self.url.clone() }
-    }
-
-    fn list(&self) -> ListConfig {
-        ListConfig {
-            name: self.name.clone(),
-            path: format!("{}.txt", self.name).into(),
-            score: self.score,
-            format: self.format,
-            kind: self.kind,
-            block: self.block,
-            sources_min: self.sources_min,
-            licence: self.licence.clone(),
-            about: blocklist::About { origin: self.origin(), ..blocklist::About::default() },
-        }
-    }
-
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        // It becomes a file's name.
-        let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(fine) {
-            return Err(("name", "want 1 to 64 letters, digits, `-` and `_`".into()));
-        }
-        let web = ["https://", "http://"].iter().any(|scheme| self.url.starts_with(scheme));
-        match (self.url.is_empty(), self.path.as_os_str().is_empty()) {
-            (true, true) | (false, false) => Err(("url", "want either `url` or `path`".into())),
-            (false, _) if !web => Err(("url", "want an address with https:// or http://".into())),
-            (true, _) if !self.path.is_absolute() => Err(("path", "want an absolute path".into())),
-            _ if !(300..=2_592_000).contains(&self.refresh_seconds) => {
-                Err(("refresh_seconds", "want 300 to 2592000 seconds".into()))
-            }
-            _ => Ok(()),
         }
     }
 }

@@ -20,7 +20,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::fetch::{self, Answer};
 use super::keep::{self, Feed};
-use super::{Config, LOOK_EVERY, Source};
+use super::{Config, LOOK_EVERY, Source, table};
+use crate::secret::{self, Secret};
+use crate::store::handle::Handle;
 
 /// The compiled form.
 const COMPILED: &str = "compiled.bin";
@@ -47,6 +49,8 @@ struct Shared {
     stop: Mutex<bool>,
     served: RwLock<Option<Served>>,
     folder: PathBuf,
+    /// Where what the lists say is kept beside them.
+    store: Option<Handle>,
     clock: Arc<dyn Clock>,
 }
 
@@ -67,7 +71,12 @@ impl Service {
     ///
     /// # Errors
     /// A folder that cannot be made, a thread that cannot be started.
-    pub fn start(config: Config, data_dir: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+    pub fn start(
+        config: Config,
+        data_dir: &Path,
+        store: Option<Handle>,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
         let folder = keep::folder(data_dir);
         if !config.sources.is_empty() {
             fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -79,6 +88,7 @@ impl Service {
             stop: Mutex::new(false),
             served: RwLock::new(served),
             folder,
+            store,
             clock,
         });
         let inner = Arc::clone(&shared);
@@ -174,7 +184,29 @@ impl Shared {
         for source in &config.sources {
             changed |= self.see_to(source, config)?;
         }
-        if changed { self.compile(config) } else { Ok(()) }
+        if changed {
+            self.compile(config)?;
+            self.remember(config);
+        }
+        Ok(())
+    }
+
+    /// What the lists say, into the store. What fails is tried again with the next change, or
+    /// the next start.
+    fn remember(&self, config: &Config) {
+        let Some(store) = &self.store else { return };
+        let now = self.clock.wall();
+        if let Err(error) = table::forget_others(store, config, now) {
+            tracing::warn!("lists: what is no longer set stays in the store for now: {error:#}");
+        }
+        for source in &config.sources {
+            let feed = keep::read(&self.folder, &source.name);
+            match table::sync(store, &self.folder, source, &feed, now) {
+                Ok(0) => {}
+                Ok(new) => tracing::info!("list {}: {new} new entries in the store", source.name),
+                Err(error) => tracing::warn!("list {}: not in the store: {error:#}", source.name),
+            }
+        }
     }
 
     /// One list, if it is due; true when its text changed.
@@ -228,7 +260,7 @@ impl Shared {
         let wished = keep::is_wished(&self.folder, &source.name);
         if !wished && content == feed.content && feed.entries > 0 {
             feed.error = String::new();
-            return Ok(false);
+            return keep::expire(&self.folder, feed, now);
         }
         if !wished && content == feed.refused_content {
             return Ok(false);
@@ -245,13 +277,16 @@ impl Shared {
     ) -> anyhow::Result<bool> {
         let agent = fetch::agent(&config.ca_file, source.url.starts_with("https://"))?;
         // A refused text was not kept: it has to come again, if only to be refused again.
-        let known = feed.refused_content == 0 && feed.changed > 0;
+        // Of a feed whose entries outlast it, what it still has must come again as well.
+        let known = feed.refused_content == 0 && feed.changed > 0 && source.keep_days == 0;
         let (etag, date) =
             if known { (feed.etag.as_str(), feed.last_modified.as_str()) } else { ("", "") };
-        match fetch::fetch(&agent, &source.url, etag, date, config.bytes_max)? {
+        let key = secret::read(&source.key_file, "").context("key_file")?;
+        let key = key.as_ref().map(Secret::expose);
+        match fetch::fetch(&agent, &source.url, etag, date, key, config.bytes_max)? {
             Answer::Unchanged => {
                 feed.error = String::new();
-                Ok(false)
+                keep::expire(&self.folder, feed, now)
             }
             Answer::Later(wait, why) => {
                 feed.not_before = now.saturating_add(wait.as_millis() as i64);

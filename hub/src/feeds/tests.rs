@@ -85,7 +85,7 @@ impl Web {
     fn fetch(&self, say: Say, etag: &str, bytes_max: u64) -> anyhow::Result<Answer> {
         *self.say.lock().unwrap() = say;
         let agent = fetch::agent("/nonexistent".as_ref(), false)?;
-        fetch::fetch(&agent, &self.url(), etag, "", bytes_max)
+        fetch::fetch(&agent, &self.url(), etag, "", None, bytes_max)
     }
 }
 
@@ -167,7 +167,8 @@ impl Bench {
     fn start(config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
         config.validate().unwrap();
-        let service = Service::start(config.clone(), dir.path(), Arc::new(SystemClock)).unwrap();
+        let service =
+            Service::start(config.clone(), dir.path(), None, Arc::new(SystemClock)).unwrap();
         Self { dir, config, service }
     }
 
@@ -183,7 +184,7 @@ impl Bench {
 }
 
 #[track_caller]
-fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     let patience = std::env::var("AGENTMON_PATIENCE").ok().and_then(|p| p.parse::<u32>().ok());
     for _ in 0..600 * patience.unwrap_or(1).max(1) {
         if check() {
@@ -245,7 +246,7 @@ fn a_file_is_taken_when_it_changes_and_refused_when_it_is_no_list() {
     let Bench { dir, config, service } = bench;
     service.stop();
     drop(service);
-    let again = Service::start(config, dir.path(), Arc::new(SystemClock)).unwrap();
+    let again = Service::start(config, dir.path(), None, Arc::new(SystemClock)).unwrap();
     assert!(again.served().is_some());
 }
 
@@ -293,7 +294,7 @@ fn fetched(web: &Web, ca: &std::path::Path, say: Say) -> Result<Answer, String> 
     *web.say.lock().unwrap() = say;
     let agent = fetch::agent(ca, true).map_err(|e| format!("{e:#}"))?;
     let since = "Mon, 23 Nov 2026 10:00:00 GMT";
-    fetch::fetch(&agent, &web.url_tls(), "\"7\"", since, 10_000).map_err(|e| format!("{e:#}"))
+    fetch::fetch(&agent, &web.url_tls(), "\"7\"", since, None, 10_000).map_err(|e| format!("{e:#}"))
 }
 
 #[test]

@@ -26,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0012_story.sql"),
     include_str!("migrations/0013_baseline.sql"),
     include_str!("migrations/0014_learning.sql"),
+    include_str!("migrations/0015_indicators.sql"),
 ];
 
 /// Newest version this program knows.

@@ -207,10 +207,10 @@ fn open(
         Connection::open_with_flags(&path, config).map_err(|e| open_error(&path, e))?;
     // After opening, so that the database itself stays allowed. All hold for every
     // connection of this instance and cannot be taken back.
-    let days = data_dir.join(days::DIR);
-    let days = days::quoted(&days.to_string_lossy());
+    let folder = |name: &str| days::quoted(&data_dir.join(name).to_string_lossy());
+    let (days, lists) = (folder(days::DIR), folder(crate::feeds::FOLDER));
     connection.execute_batch(&format!(
-        "SET allowed_directories = [{days}];
+        "SET allowed_directories = [{days}, {lists}];
          SET enable_external_access = false;
          SET parquet_metadata_cache = true;
          SET lock_configuration = true"

@@ -49,6 +49,18 @@ impl Indicator {
         Self { net: v4.map_or(net, IpNet::V4).trunc(), port: None }
     }
 
+    /// The network.
+    #[must_use]
+    pub const fn network(self) -> IpNet {
+        self.net
+    }
+
+    /// The port, where only one is meant.
+    #[must_use]
+    pub const fn port(self) -> Option<u16> {
+        self.port
+    }
+
     /// The shortest prefix that is taken from a list.
     pub(super) fn is_too_wide(self) -> bool {
         let least = if self.is_v4() { V4_PREFIX_MIN } else { V6_PREFIX_MIN };

@@ -17,6 +17,7 @@
 mod address;
 mod builder;
 mod compile;
+mod entries;
 mod extras;
 mod find;
 mod format;
@@ -52,6 +53,7 @@ use crate::service::Service;
 pub use address::Indicator;
 pub use builder::{Builder, LINE_BYTES_MAX};
 pub use compile::{PORTION_NAMES, Read, compile};
+pub use entries::{Listed, Named, entries};
 pub use find::LineFinder;
 pub use format::{Check, FOOTER_BYTES, Footer, FormatError};
 pub use patterns::PATTERNS_MAX;

@@ -192,9 +192,18 @@ fn is_comment(line: &[u8]) -> bool {
 
 /// Cuts at a `#` or `;` behind a blank. (`address=/d/#` is no comment.)
 fn without_comment(line: &[u8]) -> &[u8] {
-    let starts = |pair: &[u8]| matches!(pair, [b' ' | b'\t', b'#' | b';']);
-    let end = line.windows(2).position(starts).unwrap_or(line.len());
+    let end = comment_at(line).unwrap_or(line.len());
     line.get(..end).unwrap_or(line).trim_ascii_end()
+}
+
+fn comment_at(line: &[u8]) -> Option<usize> {
+    line.windows(2).position(|pair| matches!(pair, [b' ' | b'\t', b'#' | b';']))
+}
+
+/// The comment behind the entry, without its sign; empty: none.
+pub(super) fn comment(line: &[u8]) -> &[u8] {
+    let start = comment_at(line).unwrap_or(line.len());
+    line.get(start + 2..).unwrap_or_default().trim_ascii()
 }
 
 /// The kinds of zone that block a name, and those that exempt it.
