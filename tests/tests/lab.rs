@@ -17,6 +17,8 @@ mod flows;
 mod ground;
 #[path = "lab/http.rs"]
 mod http;
+#[path = "lab/lists.rs"]
+mod lists;
 #[path = "lab/names.rs"]
 mod names;
 #[path = "lab/pihole.rs"]
