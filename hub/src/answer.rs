@@ -299,6 +299,7 @@ pub fn change(
         Request::Query { .. }
         | Request::Beacons { .. }
         | Request::Export { .. }
+        | Request::Backtest { .. }
         | Request::Status
         | Request::Reload
         | Request::Feeds

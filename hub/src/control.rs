@@ -110,6 +110,24 @@ pub enum Request {
         /// Least score of a rhythm.
         score: f64,
     },
+    /// Detectors over the past with other thresholds, beside what was found: one row for each
+    /// rule, device and subject.
+    Backtest {
+        /// `detect.SECTION.KEY=VALUE`.
+        set: Vec<String>,
+        /// The begin of the span, in microseconds since 1970.
+        since_us: Option<i64>,
+        /// Its end; the newest event where there is none.
+        until_us: Option<i64>,
+        /// Detectors run no more often than once in so many seconds.
+        step_s: u64,
+        /// Compares with the settings in force, run again, not with what was stored.
+        again: bool,
+        /// Stops after so long.
+        timeout_ms: u64,
+        /// The settings in force where no hub runs; a running one goes by its own.
+        detect: Option<Box<crate::detect::Config>>,
+    },
     /// The lists for routers: one row each.
     Feeds,
     /// The next content of a list is taken, however small.

@@ -10,6 +10,7 @@ use anyhow::bail;
 
 use crate::answer;
 use crate::control::{Reply, Request};
+use crate::detect::backtest;
 use crate::detect::beacon::answer as beacons;
 use crate::store::writer::Writer;
 use crate::store::{self, Limits, query};
@@ -44,6 +45,11 @@ pub fn answer(
         Request::Beacons { until_us, score } => {
             let connection = store::open_read(data_dir, &limits)?;
             beacons::answer(&connection, data_dir, *until_us, *score)?
+        }
+        Request::Backtest { detect, .. } => {
+            let connection = store::open_read(data_dir, &limits)?;
+            let config = detect.as_deref().cloned().unwrap_or_default();
+            backtest::answer(&connection, &config, request)?
         }
         Request::Feeds => answer::feeds(data_dir)?,
         Request::AcceptFeed { name } => answer::accept_feed(data_dir, name)?,

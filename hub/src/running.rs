@@ -192,6 +192,10 @@ impl Answers for Core {
                 let reader = self.store.readers().get()?;
                 beacons::answer(&reader, &self.place.data_dir, *until_us, *score)?
             }
+            Request::Backtest { .. } => {
+                let reader = self.store.readers().get()?;
+                detect::backtest::answer(&reader, &self.config().detect, request)?
+            }
             Request::Feeds => answer::feeds(&self.place.data_dir)?,
             Request::Targets => answer::targets(self.deliver.status()?),
             Request::LlmStatus => answer::llm(self.llm.status()?),

@@ -263,6 +263,9 @@ See also: agentmon devices, agentmon incident --all device:NAME, agentmon timeli
         "agentmon stats device:NAME, agentmon vendors"
     ))]
     Devices(DevicesArgs),
+    /// What detectors would have found in the past with other thresholds, beside what was found
+    #[command(after_help = super::backtest::HELP)]
+    Backtest(super::backtest::BacktestArgs),
     /// What is normal for each device and for the network
     #[command(after_help = help!(
         "agentmon baseline                           how well each device is known
@@ -834,6 +837,9 @@ Examples:
   agentmon eval beacon --periods 60,3600 --jitters 0.2 --losses 0,0.3 --trials 200
 One row for each period, jitter and loss (in JSON one object with all of them).")]
     Beacon(super::eval_beacon::EvalBeaconArgs),
+    /// Days of a home on which nothing happens: what all rules over history would tell
+    #[command(after_help = super::eval_day::HELP)]
+    Day(super::eval_day::EvalDayArgs),
 }
 
 #[derive(Args, Debug)]

@@ -26,6 +26,7 @@ pub(crate) fn run(
         EvalKind::Dga(args) => dga(args, out, look),
         EvalKind::Tunnel(args) => super::eval_tunnel::run(args, out),
         EvalKind::Beacon(args) => super::eval_beacon::run(args, out, look),
+        EvalKind::Day(args) => super::eval_day::run(args, out, look),
     }
 }
 

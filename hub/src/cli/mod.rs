@@ -16,6 +16,7 @@ mod allow;
 mod args;
 mod authority;
 mod backend;
+mod backtest;
 mod baseline;
 mod beacons;
 mod beacons_rita;
@@ -31,6 +32,7 @@ mod directory;
 mod dns;
 mod eval;
 mod eval_beacon;
+mod eval_day;
 mod eval_tunnel;
 mod export;
 pub(crate) mod feed;
@@ -171,6 +173,7 @@ fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<Exit> {
         Command::Timeline(args) => timeline::run(&args, context),
         Command::Device(args) => device::run(&args, context),
         Command::Devices(args) => devices::run(&args, context),
+        Command::Backtest(args) => backtest::run(&args, context),
         Command::Baseline(args) => baseline::run(&args, context),
         Command::New(args) => new::run(&args, context),
         Command::Vendors(_) | Command::Destinations(_) => unreachable!("needs no store"),

@@ -102,7 +102,6 @@ pub fn day(seed: u64, end: Timestamp, offset_seconds: i64) -> Day {
 /// A day without anything planted, of a home (or office) of that many devices, in which
 /// polls come `pace` times as rarely as on the demo's day, so that weeks are quickly made.
 /// People also read what nobody there has read before.
-#[cfg(test)]
 pub(crate) fn quiet_day(seed: u64, end: Timestamp, devices: usize, pace: f64) -> Vec<Event> {
     let home = home::Home::of(devices);
     let mut world = world::World::new(seed, end, 0);

@@ -13,6 +13,9 @@
 //!   late events are judged by a run of their own.
 //! - Its scoring is a pure function with a table of tests.
 
+pub(crate) mod backtest;
+#[cfg(test)]
+mod backtest_tests;
 pub(crate) mod baseline;
 pub mod beacon;
 mod board;
@@ -126,6 +129,7 @@ impl Config {
         within("round_seconds", self.round_seconds, 1, 86_400)?;
         within("run_seconds_max", self.run_seconds_max, 1, 3_600)?;
         self.baseline.validate()?;
+        self.beacon.validate()?;
         self.leaks.validate().map_err(|(key, allowed)| (format!("leaks.{key}"), allowed))
     }
 }
@@ -137,7 +141,7 @@ pub(crate) fn registry(config: &Config) -> Vec<Box<dyn Windowed>> {
     }
     let all = [
         on(config.baseline.enabled, baseline::Baseline::new(&config.baseline)),
-        on(config.beacon.enabled, beacon::detector::Detector),
+        on(config.beacon.enabled, beacon::detector::Detector::new(&config.beacon)),
         on(config.retro.enabled, retro::Retro::default()),
         on(config.unreported.enabled, unreported::Unreported),
     ];

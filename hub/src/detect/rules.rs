@@ -189,7 +189,9 @@ pub(crate) fn markdown(config: &Config) -> String {
     let mut text = "\n## Over history\n\n\
         What the hub finds in what is stored, in rounds (`[detect]` in `config/hub.toml`). Nothing\n\
         that rests on habits is more than low before they are learnt. Each rule has a test with the\n\
-        twin that must stay silent, over a real database.\n\n\
+        twin that must stay silent, over a real database. `agentmon eval day` counts what all of\n\
+        them together tell on days of eighty devices on which nothing happens, `agentmon backtest\n\
+        --set KEY=VALUE` what other thresholds would have found in one's own past.\n\n\
         | rule | tells | needs | default threshold | silent about |\n\
         |---|---|---|---|---|\n"
         .to_owned();

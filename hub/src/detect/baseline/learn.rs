@@ -57,6 +57,38 @@ pub(crate) fn reset(
     Ok(habits)
 }
 
+/// Puts tables of the connection's own before what was learnt: as it was known at `since`, to
+/// judge the past with. Days after it are taken off the bits; what was seen first on its own
+/// day, before it, keeps that day.
+///
+/// # Errors
+/// What DuckDB says.
+pub(crate) fn as_of(
+    connection: &Connection,
+    config: &super::Config,
+    since: Timestamp,
+) -> Result<(), StoreError> {
+    let local = Local::parse(&config.timezone).unwrap_or_default();
+    let (day, us) = (local.day(since), since.micros());
+    // By name: a table of the connection's own may hide it already.
+    let sql = "SELECT '\"' || replace(current_database(), '\"', '\"\"') || '\".main'";
+    let main: String = connection.query_row(sql, [], |row| row.get(0))?;
+    Ok(connection.execute_batch(&format!(
+        "CREATE OR REPLACE TEMP TABLE habits AS
+             SELECT * EXCLUDE (old, today) REPLACE (
+                 CASE WHEN day < {day} THEN day WHEN today THEN {day} ELSE {day} - 1 END AS day,
+                 CASE WHEN day < {day} THEN bits WHEN today THEN 1::UBIGINT ELSE old END AS bits)
+             FROM (SELECT *, old = 0 AND epoch_us(first_seen) >= {us} - 86400000000 AS today
+                   FROM (SELECT *, CASE WHEN day - {day} >= 63 THEN 0::UBIGINT
+                             ELSE bits >> greatest(day - {day} + 1, 0)::UBIGINT END AS old
+                         FROM {main}.habits WHERE first_seen < make_timestamp({us})));
+         CREATE OR REPLACE TEMP TABLE hours AS
+             FROM {main}.hours WHERE hour < make_timestamp({us});
+         CREATE OR REPLACE TEMP TABLE baseline_resets AS
+             FROM {main}.baseline_resets WHERE since < make_timestamp({us})"
+    ))?)
+}
+
 /// What differs from the tables.
 ///
 /// # Errors

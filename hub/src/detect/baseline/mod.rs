@@ -24,7 +24,7 @@ mod judge;
 mod learn;
 mod profile;
 #[cfg(test)]
-mod tests;
+pub(in crate::detect) mod tests;
 pub(crate) mod volume;
 mod zone;
 
@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use super::{Learnt, Windowed};
 use crate::destinations::Destinations;
 use crate::store::StoreError;
-pub(crate) use learn::reset;
+pub(crate) use learn::{as_of, reset};
 pub(crate) use zone::Local;
 
 /// The name by which the network as a whole stands among devices.

@@ -11,13 +11,13 @@ use crate::detect::round_tests::Hub;
 
 /// Monday, 2 November 2026, 00:00 UTC.
 const MONDAY: i64 = 1_793_577_600;
-const DAY: i64 = 86_400;
-const HOUR: i64 = 3_600;
-const MIB: u64 = 1 << 20;
+pub(in crate::detect) const DAY: i64 = 86_400;
+pub(in crate::detect) const HOUR: i64 = 3_600;
+pub(in crate::detect) const MIB: u64 = 1 << 20;
 /// The camera, which keeps to itself.
-const CAMERA: Mac = Mac([0, 0, 0x5e, 0, 0x53, 7]);
+pub(in crate::detect) const CAMERA: Mac = Mac([0, 0, 0x5e, 0, 0x53, 7]);
 
-fn at(s: i64) -> Timestamp {
+pub(in crate::detect) fn at(s: i64) -> Timestamp {
     Timestamp::from_secs(MONDAY + s)
 }
 
@@ -38,20 +38,20 @@ fn device(s: i64, mac: Mac, address: &str) -> Event {
     Event { time: at(s), body: Body::Device(device) }
 }
 
-fn asks(s: i64, address: &str, name: &str) -> Event {
+pub(in crate::detect) fn asks(s: i64, address: &str, name: &str) -> Event {
     Event { time: at(s), body: Body::Dns(sample::dns(address, name, &["203.0.113.7"])) }
 }
 
 /// A finished connection.
-struct To<'a> {
-    address: &'a str,
-    dst: &'a str,
-    name: Option<&'a str>,
-    up: u64,
-    lasts: i64,
+pub(in crate::detect) struct To<'a> {
+    pub(in crate::detect) address: &'a str,
+    pub(in crate::detect) dst: &'a str,
+    pub(in crate::detect) name: Option<&'a str>,
+    pub(in crate::detect) up: u64,
+    pub(in crate::detect) lasts: i64,
 }
 
-fn goes(s: i64, to: &To<'_>) -> Event {
+pub(in crate::detect) fn goes(s: i64, to: &To<'_>) -> Event {
     let flow = Flow {
         id: u64::try_from(s).unwrap().wrapping_mul(0x9e37_79b9_7f4a_7c15),
         phase: FlowPhase::End,
@@ -66,7 +66,7 @@ fn goes(s: i64, to: &To<'_>) -> Event {
 }
 
 /// Sends a day of the camera's life, and judges it.
-fn camera(hub: &mut Hub, day: i64, address: &str, more: Vec<Event>) {
+pub(in crate::detect) fn camera(hub: &mut Hub, day: i64, address: &str, more: Vec<Event>) {
     let mut events = vec![device(day * DAY + 1, CAMERA, address)];
     for hour in 0..24 {
         let s = day * DAY + hour * HOUR + 100;

@@ -29,22 +29,46 @@ const SLOW_HOURS: i64 = 6;
 const REASONS_MAX: usize = 4;
 
 /// Settings of the detector.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Whether it runs.
     pub enabled: bool,
+    /// A rhythm that scores less (0 to 1) is none.
+    pub score: f64,
+    /// A rhythm is told from this rank on (0: all of it is explained, 1: nothing is).
+    pub rank: f64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { enabled: true, score: SCORE_MIN, rank: FINDING }
+    }
+}
+
+impl Config {
+    /// Whether the values make sense.
+    pub(in crate::detect) fn validate(&self) -> Result<(), (String, String)> {
+        for (key, value) in [("score", self.score), ("rank", self.rank)] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err((format!("beacon.{key}"), "want 0 to 1".to_owned()));
+            }
+        }
+        Ok(())
     }
 }
 
 /// The detector.
 #[derive(Debug, Default)]
-pub(in crate::detect) struct Detector;
+pub(in crate::detect) struct Detector {
+    config: Config,
+}
+
+impl Detector {
+    pub(in crate::detect) fn new(config: &Config) -> Self {
+        Self { config: config.clone() }
+    }
+}
 
 impl Windowed for Detector {
     fn name(&self) -> &'static str {
@@ -63,8 +87,8 @@ impl Windowed for Detector {
     fn run(&mut self, db: &Connection, now: Timestamp) -> Result<Vec<Finding>, StoreError> {
         let slow = (now.secs() / 3_600) % SLOW_HOURS == 0;
         let spans: &[Span] = if slow { &[Span::Day, Span::Fortnight] } else { &[Span::Day] };
-        let beacons = find(db, now, spans, &Destinations::built_in(), SCORE_MIN)?;
-        let ranked = beacons.iter().filter(|b| b.rank.rank >= FINDING);
+        let beacons = find(db, now, spans, &Destinations::built_in(), self.config.score)?;
+        let ranked = beacons.iter().filter(|b| b.rank.rank >= self.config.rank);
         Ok(ranked.take(FINDINGS_MAX).map(finding).collect())
     }
 }

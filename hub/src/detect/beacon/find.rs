@@ -327,7 +327,7 @@ mod tests {
         }
 
         fn findings(&self) -> Vec<String> {
-            let found = Detector.run(&self.db, Timestamp::from_secs(NOW)).unwrap();
+            let found = Detector::default().run(&self.db, Timestamp::from_secs(NOW)).unwrap();
             let mut subjects: Vec<String> = found.into_iter().map(|f| f.subject).collect();
             subjects.sort();
             subjects
@@ -410,7 +410,7 @@ mod tests {
         let mut house = House::new();
         let times = house.beats(300.0, 0.0, 1.0);
         house.flows(1, Some("status.quiet.example"), "203.0.113.9", 443, &times);
-        let found = Detector.run(&house.db, Timestamp::from_secs(NOW)).unwrap();
+        let found = Detector::default().run(&house.db, Timestamp::from_secs(NOW)).unwrap();
         let [finding] = found.as_slice() else { panic!("{found:?}") };
         assert!(finding.why.starts_with("calls status.quiet.example about every 5 min"));
         assert_eq!(finding.mac.unwrap().to_string(), "00:00:5e:00:53:01");

@@ -39,14 +39,13 @@ impl Past {
         self.known_since.is_none_or(|since| self.now.since(since) < self.learning)
     }
 
-    /// The device went there for the first time within these days, and is known for longer.
+    /// The device went there for the first time within these days, after it had been known
+    /// for the days of learning: what it did in those is no news in the week after them.
     pub(crate) fn is_new(&self, days: u64) -> bool {
         let span = Duration::from_secs(days * DAY_S);
-        !self.is_learning()
-            && self.first.is_none_or(|first| self.now.since(first) <= span)
-            && self
-                .known_since
-                .is_some_and(|since| self.now.since(since) >= self.learning.max(span))
+        let Some(since) = self.known_since else { return false };
+        let first = self.first.unwrap_or(self.now);
+        self.now.since(first) <= span && first.since(since) >= self.learning
     }
 
     /// It has gone there for two weeks.
