@@ -413,7 +413,10 @@ mod tests {
         check(&["leaks.allow=[\"a.example\"]"], Ok("leaks"));
         check(&["burst_bytes"], Err("want KEY=VALUE"));
         check(&["learning=true"], Err("want detect.SECTION.KEY"));
-        check(&["leak.burst_bytes=1"], Err("no such section; baseline, beacon, leaks, retro, unreported"));
+        check(
+            &["leak.burst_bytes=1"],
+            Err("no such section; baseline, beacon, leaks, retro, unreported"),
+        );
         check(&["leaks.burst=1"], Err("`leaks.burst`: no such setting; "));
         check(&["leaks.burst_bytes=many"], Err("invalid type: string"));
         check(&["leaks.burst_bytes=1"], Err("detect.leaks.burst_bytes: want 1000000 to"));
