@@ -35,11 +35,13 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Collect {
     /// All sockets and their owners are looked at this often, in milliseconds; less often
-    /// where that would take more than a fiftieth of the time.
+    /// where that would take more than a fiftieth of the time, and ten times less often where
+    /// eBPF tells of all that is new.
     pub scan_ms: u64,
     /// Whether the kernel is asked to tell of processes and of the ends of sockets (root).
     pub events: bool,
-    /// Whether a program in the kernel (eBPF) tells who began a connection (root, BTF).
+    /// Whether a program in the kernel (eBPF) tells of connections, owners and programs, those
+    /// of containers too (root, BTF).
     pub ebpf: bool,
     /// Whether connections of the machine to itself are told.
     pub loopback: bool,

@@ -17,6 +17,8 @@ pub mod cli;
 pub mod config;
 pub mod files;
 #[cfg(target_os = "linux")]
+pub mod flows;
+#[cfg(target_os = "linux")]
 pub mod linux;
 pub mod os;
 pub mod packages;

@@ -120,6 +120,10 @@ pub trait Facts: Send {
     fn own_netns(&self) -> Option<u64> {
         None
     }
+    /// What another network namespace is called, by a process in it.
+    fn container(&self, _pid: u32, netns: u64) -> String {
+        format!("net:{netns}")
+    }
 }
 
 /// A system whose sockets are known by looking.

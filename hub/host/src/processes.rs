@@ -7,6 +7,9 @@
 //! Invariants: a pid that is used again is another process (its start differs); at most
 //! [`PROCESSES_MAX`] are kept, ended ones for [`ENDED_KEEP`]; nothing unprintable, no secret.
 
+#[cfg(target_os = "linux")]
+mod told;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +31,12 @@ use crate::redact;
 pub const PROCESSES_MAX: usize = 65_536;
 /// Ticks a second in Linux's `/proc` (`USER_HZ`), on every architecture there is.
 pub const TICKS: u64 = 100;
+/// Nanoseconds of each.
+const NS_A_TICK: u64 = 1_000_000_000 / TICKS;
 /// How long one that ended is kept, for connections told after it.
 pub const ENDED_KEEP: Duration = Duration::from_secs(60);
+/// The same, of one that never had a connection: a build starts hundreds in a second.
+const SILENT_KEEP: Duration = Duration::from_secs(10);
 /// Arguments of ancestors that are told: enough to know an interpreter's script by.
 const ANCESTOR_ARGUMENTS_MAX: usize = 4;
 /// Accounts remembered.
@@ -53,7 +60,7 @@ impl Known {
     /// ticks.
     #[must_use]
     pub fn began_at(&self, start_ns: u64) -> bool {
-        (start_ns / (1_000_000_000 / TICKS)).abs_diff(self.start_ticks) <= 1
+        (start_ns / NS_A_TICK).abs_diff(self.start_ticks) <= 1
     }
 }
 
@@ -67,11 +74,16 @@ pub struct Processes<P> {
     boot: String,
     netns: Option<u64>,
     known: HashMap<u32, Known>,
-    /// Parent at the fork, until the child is looked at.
-    forks: HashMap<u32, u32>,
+    /// Parent at the fork, until the child is looked at; its start, where that is known.
+    forks: HashMap<u32, (u32, u64)>,
+    /// Whole names of files, by the name given, disk and inode.
+    #[cfg(target_os = "linux")]
+    names: HashMap<(Vec<u8>, u64, u64), Vec<u8>>,
     users: HashMap<u32, String>,
     /// Processes gone before they could be looked at.
     pub missed: u64,
+    /// Of those, such that had a connection.
+    pub ghosts: u64,
 }
 
 impl<P: Facts> Processes<P> {
@@ -87,8 +99,11 @@ impl<P: Facts> Processes<P> {
             packages,
             known: HashMap::new(),
             forks: HashMap::new(),
+            #[cfg(target_os = "linux")]
+            names: HashMap::new(),
             users: HashMap::new(),
             missed: 0,
+            ghosts: 0,
         }
     }
 
@@ -102,6 +117,12 @@ impl<P: Facts> Processes<P> {
     #[must_use]
     pub fn proc(&self) -> &P {
         &self.proc
+    }
+
+    /// Inode of this program's own network namespace.
+    #[must_use]
+    pub const fn netns(&self) -> Option<u64> {
+        self.netns
     }
 
     /// How many are kept.
@@ -123,12 +144,15 @@ impl<P: Facts> Processes<P> {
     }
 
     /// A child began. Its parent is looked at now: it may be gone when the child is.
-    pub fn forked(&mut self, parent: u32, child: u32, now: Timestamp) {
-        if !self.known.contains_key(&parent) {
+    /// `start_ns`: 0 where that is not told.
+    pub fn forked(&mut self, parent: u32, child: u32, start_ns: u64, now: Timestamp) {
+        // What the kernel's part tells needs no look: a child of a child is made of its parents.
+        let told = start_ns != 0 && self.forks.contains_key(&parent);
+        if !told && !self.known.contains_key(&parent) {
             self.see(parent, ProcessPhase::Start, now);
         }
         if self.forks.len() < PROCESSES_MAX {
-            self.forks.insert(child, parent);
+            self.forks.insert(child, (parent, start_ns));
         }
         self.known.remove(&child);
     }
@@ -144,11 +168,7 @@ impl<P: Facts> Processes<P> {
         let phase = if same.is_some() { ProcessPhase::Exec } else { ProcessPhase::Start };
         let ancestors = match same {
             // Who it was is the first of its ancestors: a shell that became the agent.
-            Some(was) => {
-                let first = ancestor(&was.process.program);
-                let rest = was.process.ancestors.iter().cloned();
-                std::iter::once(first).chain(rest).take(ANCESTORS_MAX).collect()
-            }
+            Some(was) => above(&was.process),
             None => self.ancestors(pid, &raw, now),
         };
         self.keep(pid, raw, phase, ancestors, now);
@@ -180,10 +200,10 @@ impl<P: Facts> Processes<P> {
     /// One that was gone before it could be looked at: its name and start by the kernel, its
     /// parent by the fork, if that was told.
     pub fn ghost(&mut self, pid: u32, name: &[u8], start_ns: u64, now: Timestamp) -> &Known {
-        let ticks = start_ns / (1_000_000_000 / TICKS);
+        let ticks = start_ns / NS_A_TICK;
         let name = name.split(|b| *b == 0).next().unwrap_or_default();
         let raw = Raw {
-            ppid: self.forks.get(&pid).copied().unwrap_or(0),
+            ppid: self.forks.get(&pid).map_or(0, |(parent, _)| *parent),
             start_ticks: ticks,
             comm: name.to_vec(),
             ..Raw::default()
@@ -213,7 +233,7 @@ impl<P: Facts> Processes<P> {
     }
 
     fn ancestors(&mut self, pid: u32, raw: &Raw, now: Timestamp) -> Vec<Program> {
-        let parent = self.forks.remove(&pid).unwrap_or(raw.ppid);
+        let parent = self.forks.remove(&pid).map_or(raw.ppid, |(parent, _)| parent);
         // A loop of parents cannot be, but for a pid used again meanwhile: bounded all the same.
         let (mut chain, mut next) = (Vec::new(), parent);
         let mut unknown = Vec::new();
@@ -227,7 +247,7 @@ impl<P: Facts> Processes<P> {
             if unknown.iter().any(|(pid, _)| *pid == next) {
                 break;
             }
-            let above = self.forks.get(&next).copied().unwrap_or(raw.ppid);
+            let above = self.forks.get(&next).map_or(raw.ppid, |(parent, _)| *parent);
             unknown.push((next, raw));
             next = above;
         }
@@ -249,6 +269,18 @@ impl<P: Facts> Processes<P> {
         ancestors: Vec<Program>,
         now: Timestamp,
     ) -> Program {
+        let start = self.proc.started(raw.start_ticks, now);
+        self.keep_from(pid, raw, phase, ancestors, start)
+    }
+
+    fn keep_from(
+        &mut self,
+        pid: u32,
+        raw: Raw,
+        phase: ProcessPhase,
+        ancestors: Vec<Program>,
+        start: Option<Timestamp>,
+    ) -> Program {
         if self.known.len() >= PROCESSES_MAX {
             self.known.retain(|_, k| k.ended.is_none());
         }
@@ -259,9 +291,9 @@ impl<P: Facts> Processes<P> {
             os: P::OS.into(),
             host: self.host.clone(),
             program: program.clone(),
-            start: self.proc.started(raw.start_ticks, now),
+            start,
             ancestors,
-            container: elsewhere.map(|ns| format!("net:{ns}")),
+            container: elsewhere.map(|ns| self.proc.container(pid, ns)),
         };
         if self.known.len() < PROCESSES_MAX {
             let known = Known {
@@ -277,12 +309,15 @@ impl<P: Facts> Processes<P> {
         program
     }
 
+    /// Names a process among all of this host.
+    fn id(&self, pid: u32, ticks: u64) -> u64 {
+        xxh3_64(&[self.boot.as_bytes(), &pid.to_ne_bytes(), &ticks.to_ne_bytes()].concat())
+    }
+
     fn program(&mut self, pid: u32, raw: &Raw) -> Program {
-        let key =
-            [self.boot.as_bytes(), &pid.to_ne_bytes(), &raw.start_ticks.to_ne_bytes()].concat();
         let exe = raw.exe.as_ref().map(|e| cut(printable(e, PATH_BYTES_MAX), PATH_BYTES_MAX));
         Program {
-            id: xxh3_64(&key),
+            id: self.id(pid, raw.start_ticks),
             pid,
             name: cut(printable(&raw.comm, TEXT_BYTES_MAX), TEXT_BYTES_MAX),
             deleted: raw.deleted,
@@ -362,10 +397,17 @@ impl<P: Facts> Processes<P> {
 
     /// Forgets what ended a while ago.
     pub fn forget(&mut self, mono: Mono) {
-        self.known.retain(|_, k| k.ended.is_none_or(|ended| mono.since(ended) < ENDED_KEEP));
+        let keep = |k: &Known| if k.told { ENDED_KEEP } else { SILENT_KEEP };
+        self.known.retain(|_, k| k.ended.is_none_or(|ended| mono.since(ended) < keep(k)));
         let known = &self.known;
-        self.forks.retain(|_, parent| known.contains_key(parent));
+        self.forks.retain(|_, (parent, _)| known.contains_key(parent));
     }
+}
+
+/// A process and all above it, as what is above another.
+fn above(process: &Process) -> Vec<Program> {
+    let rest = process.ancestors.iter().cloned();
+    std::iter::once(ancestor(&process.program)).chain(rest).take(ANCESTORS_MAX).collect()
 }
 
 /// What is told of a process above another.
@@ -383,7 +425,15 @@ mod tests {
     use std::path::Path;
 
     /// A process in a made-up `/proc`.
-    fn make(root: &Path, pid: u32, ppid: u32, start: u64, comm: &str, exe: &str, argv: &[&str]) {
+    pub(super) fn make(
+        root: &Path,
+        pid: u32,
+        ppid: u32,
+        start: u64,
+        comm: &str,
+        exe: &str,
+        argv: &[&str],
+    ) {
         let dir = root.join(pid.to_string());
         drop(fs::remove_dir_all(&dir));
         fs::create_dir_all(&dir).unwrap();
@@ -394,7 +444,7 @@ mod tests {
         symlink(exe, dir.join("exe")).unwrap();
     }
 
-    fn processes(root: &Path) -> Processes<ProcFs> {
+    pub(super) fn processes(root: &Path) -> Processes<ProcFs> {
         fs::create_dir_all(root.join("sys/kernel/random")).unwrap();
         fs::write(root.join("sys/kernel/hostname"), "laptop\n").unwrap();
         fs::write(root.join("sys/kernel/random/boot_id"), "b\n").unwrap();
@@ -403,9 +453,9 @@ mod tests {
         Processes::new(ProcFs::at(root), Files::start().unwrap(), Packages::start(&nothing))
     }
 
-    const NOW: Timestamp = Timestamp::from_secs(1_795_444_327);
+    pub(super) const NOW: Timestamp = Timestamp::from_secs(1_795_444_327);
 
-    fn chain(process: &Process) -> String {
+    pub(super) fn chain(process: &Process) -> String {
         let all = std::iter::once(&process.program).chain(&process.ancestors);
         all.map(|p| p.name.clone()).collect::<Vec<_>>().join(" < ")
     }
@@ -419,8 +469,8 @@ mod tests {
         make(root, 11, 10, 200, "bash", "/bin/bash", &["bash"]);
         let mut all = processes(root);
         // A double fork: the child is handed to init before anybody looks.
-        all.forked(10, 11, NOW);
-        all.forked(11, 12, NOW);
+        all.forked(10, 11, 0, NOW);
+        all.forked(11, 12, 0, NOW);
         fs::remove_dir_all(root.join("11")).unwrap();
         make(root, 12, 1, 300, "curl", "/usr/bin/curl", &["curl", "--token", "abc"]);
         all.executed(12, NOW);
@@ -469,7 +519,7 @@ mod tests {
         assert!(all.tell(7).is_none());
         // One that was gone before it could be looked at is counted, and told by what the kernel
         // says of it, below its parent.
-        all.forked(7, 99, NOW);
+        all.forked(7, 99, 0, NOW);
         all.executed(99, NOW);
         assert_eq!(all.missed, 1);
         let ghost = all.ghost(99, b"curl\0x", 5_000_000_000, NOW);

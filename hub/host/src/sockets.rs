@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use agentmon_core::Timestamp;
-use agentmon_core::event::{Connection, Direction, Endpoint, FlowPhase};
+use agentmon_core::event::{Connection, Direction, Endpoint, FlowPhase, Volume};
 use agentmon_core::service::proto::TCP;
 use agentmon_core::time::Mono;
 use xxhash_rust::xxh3::xxh3_64;
@@ -22,15 +22,11 @@ pub const SOCKETS_MAX: usize = 65_536;
 /// How long an owner is waited for before a socket is told without.
 const OWNER_PATIENCE: Duration = Duration::from_millis(1_500);
 /// How often an open one is told again, for its counts.
-const UPDATE_EVERY: Duration = Duration::from_secs(300);
+pub(crate) const UPDATE_EVERY: Duration = Duration::from_secs(300);
 /// Cookies of ended sockets remembered, so that a dump that overlapped does not revive them.
 const ENDED_MAX: usize = 4_096;
 /// Destinations remembered for sockets that nobody was seen with.
 const USUAL_MAX: usize = 4_096;
-/// Owners the kernel has told of, whose sockets were not seen yet.
-const TOLD_MAX: usize = 16_384;
-/// They are seen with the next dump, or are over before it.
-const TOLD_KEEP: Duration = Duration::from_secs(60);
 /// For so long.
 const USUAL_KEEP: Duration = Duration::from_secs(600);
 
@@ -45,7 +41,8 @@ pub struct Owner {
     pub name: String,
     /// Inode of its network namespace where that is not ours.
     pub container: Option<String>,
-    /// How it was found: `exec` (looked at after its start), `scan`.
+    /// How it was found: `kernel` (it said so), `exec` (looked at after its start), `scan`,
+    /// `listener` (who waits for connections there), `likely`.
     pub how: &'static str,
 }
 
@@ -58,6 +55,8 @@ struct Live {
     since: Mono,
     told: Option<Mono>,
     dump: u64,
+    /// Looks for its owner that found nobody.
+    looks: u16,
 }
 
 /// Who used to go there.
@@ -78,8 +77,6 @@ pub struct Sockets {
     /// (proto, port) somebody waits at.
     listening: HashSet<(u8, u16)>,
     usual: HashMap<(u32, u8, Endpoint), Usual>,
-    /// Owners of TCP connections, by both ends.
-    told: HashMap<(Endpoint, Endpoint), (Owner, Mono)>,
     dump: u64,
     /// Whether what goes from this machine to itself is told.
     loopback: bool,
@@ -110,7 +107,10 @@ impl Sockets {
     /// Inodes whose owner is not known.
     #[must_use]
     pub fn orphans(&self) -> HashSet<u32> {
-        let orphans = self.live.values().filter(|l| l.owner.is_none() && l.seen.inode != 0);
+        // The kernel's own have nobody: they are looked for at the 1st, 2nd, 4th ... turn.
+        let due = |l: &Live| (l.looks & l.looks.wrapping_sub(1)) == 0;
+        let none = |l: &Live| l.owner.is_none() && l.seen.inode != 0;
+        let orphans = self.live.values().filter(|l| none(l) && due(l));
         orphans.map(|l| l.seen.inode).collect()
     }
 
@@ -144,13 +144,11 @@ impl Sockets {
                 None if full => self.full += 1,
                 None => {
                     let (seen, owner, told) = (seen.clone(), None, None);
-                    let live = Live { seen, owner, direction, first: now, since: mono, told, dump };
+                    let (first, since, looks) = (now, mono, 0);
+                    let live = Live { seen, owner, direction, first, since, told, dump, looks };
                     self.live.insert(live.seen.cookie, live);
                 }
             }
-        }
-        if !self.told.is_empty() {
-            self.settle();
         }
         let over = |l: &Live| l.dump != self.dump && (!ends_are_told || l.dump + 20 < self.dump);
         let gone: Vec<u64> = self.live.iter().filter(|(_, l)| over(l)).map(|(c, _)| *c).collect();
@@ -177,21 +175,6 @@ impl Sockets {
     /// A process ended: it goes nowhere any more, and nothing is to be put down to it.
     pub fn ended(&mut self, pid: u32) {
         self.usual.retain(|_, usual| usual.owner.pid != pid);
-    }
-
-    /// The kernel says who began a connection.
-    pub fn begun(&mut self, local: Endpoint, remote: Endpoint, owner: Owner, mono: Mono) {
-        if self.told.len() < TOLD_MAX {
-            self.told.insert((local, remote), (owner, mono));
-        }
-    }
-
-    /// What the kernel said, for all that have been seen since.
-    fn settle(&mut self) {
-        for live in self.live.values_mut().filter(|l| l.owner.is_none() && l.seen.proto == TCP) {
-            let told = self.told.remove(&(live.seen.local, live.seen.remote));
-            live.owner = told.map(|(owner, _)| owner);
-        }
     }
 
     /// Says whose sockets are: by inode.
@@ -244,20 +227,45 @@ impl Sockets {
                 since: mono,
                 told: None,
                 dump: self.dump,
+                looks: 0,
             },
         };
         Some(self.last_words(live, now, mono))
     }
 
     fn last_words(&mut self, mut live: Live, now: Timestamp, mono: Mono) -> Connection {
-        if live.owner.is_none() && live.seen.proto == TCP {
-            let told = self.told.remove(&(live.seen.local, live.seen.remote));
-            live.owner = told.map(|(owner, _)| owner);
-        }
         if live.owner.is_none() {
             live.owner = self.likely(&live, mono);
         }
         self.tell(&live, FlowPhase::End, now, mono)
+    }
+
+    /// The kernel's part says that one is over that is older than itself: it has no cookie.
+    pub fn over_by_ends(
+        &mut self,
+        (local, remote): (Endpoint, Endpoint),
+        volume: Volume,
+        now: Timestamp,
+        mono: Mono,
+    ) -> Option<Connection> {
+        let is = |s: &Seen| s.proto == TCP && s.local == local && s.remote == remote;
+        let seen = self.live.values().find(|l| is(&l.seen)).map(|l| l.seen.clone())?;
+        self.over(&Seen { volume: Some(volume), ..seen }, now, mono)
+    }
+
+    /// Who waits for connections at a port.
+    #[must_use]
+    pub fn listener(&self, proto: u8, port: u16) -> Option<Owner> {
+        let waits =
+            |l: &&Live| l.seen.listens && l.seen.proto == proto && l.seen.local.port == port;
+        self.live.values().find(waits).and_then(|l| l.owner.clone())
+    }
+
+    /// Inodes nobody was found for, so that they are not looked for at each turn.
+    pub fn unclaimed(&mut self) {
+        for live in self.live.values_mut().filter(|l| l.owner.is_none()) {
+            live.looks = live.looks.saturating_add(1);
+        }
     }
 
     /// Somebody of that account alone went to the very same place a short while ago.
@@ -272,7 +280,6 @@ impl Sockets {
     /// What is due: newly owned, waited for long enough, or not told for a while.
     pub fn due(&mut self, now: Timestamp, mono: Mono) -> Vec<Connection> {
         self.usual.retain(|_, u| mono.since(u.last) <= USUAL_KEEP);
-        self.told.retain(|_, (_, since)| mono.since(*since) <= TOLD_KEEP);
         let due = |l: &Live| match l.told {
             None => l.owner.is_some() || mono.since(l.since) >= OWNER_PATIENCE,
             Some(told) => l.direction != Direction::Listen && mono.since(told) >= UPDATE_EVERY,

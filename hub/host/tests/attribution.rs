@@ -6,33 +6,20 @@
 //! here depends on how fast that is: the server keeps the connection open until it was seen.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
 
-use agentmon_core::Event;
 use agentmon_core::authority::{Authority, Catalogue, Destination, Policy, Scope};
-use agentmon_core::event::{Body, Connection, Direction, FlowPhase, Process};
+use agentmon_core::event::{Direction, FlowPhase, Process};
 use agentmon_core::time::{Clock, SystemClock};
 use agentmon_core::wire;
-use agentmon_host::config::Collect;
-use agentmon_host::watch::Watch;
+use seen::{Seen, curl_is_here};
+
+mod seen;
 
 const SECRET: &str = "Hunter2-Hunter2-Hunter2";
-
-/// Has the test go on?
-fn curl_is_here() -> bool {
-    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_ok() {
-        return true;
-    }
-    let line = "HOST TEST LEFT OUT: missing: curl (apt-get install curl)";
-    assert!(std::env::var("AGENTMON_REQUIRE_LAB").as_deref() != Ok("1"), "{line}");
-    writeln!(std::io::stderr(), "\n{line}\n").expect("standard error can be written");
-    false
-}
 
 /// A script of that name: what it starts is its child, since more than one command follows.
 fn script(dir: &Path, name: &str, body: &str) -> Child {
@@ -40,52 +27,6 @@ fn script(dir: &Path, name: &str, body: &str) -> Child {
     std::fs::write(&path, format!("#!/bin/sh\n{body}\n:\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     Command::new(path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-struct Seen {
-    watch: Watch,
-    events: Vec<Event>,
-}
-
-impl Seen {
-    fn new(events: bool, ebpf: bool) -> Self {
-        let collect = Collect { scan_ms: 50, events, ebpf, loopback: true };
-        Self { watch: Watch::open(&collect, Arc::new(SystemClock)).unwrap(), events: Vec::new() }
-    }
-
-    fn connection(&self, to: SocketAddr, way: Direction, phase: FlowPhase) -> Option<Connection> {
-        self.events.iter().find_map(|e| match &e.body {
-            Body::Connection(c) if c.phase == phase && c.direction == way => {
-                let end = if way == Direction::Out { c.remote } else { c.local };
-                (end.port == to.port() && c.process.is_some()).then(|| (**c).clone())
-            }
-            _ => None,
-        })
-    }
-
-    fn process(&self, id: u64) -> Option<Process> {
-        self.events.iter().rev().find_map(|e| match &e.body {
-            Body::Process(p) if p.program.id == id => Some((**p).clone()),
-            _ => None,
-        })
-    }
-
-    fn until<T>(&mut self, what: &str, mut done: impl FnMut(&Self) -> Option<T>) -> T {
-        let factor =
-            std::env::var("AGENTMON_PATIENCE").ok().and_then(|p| p.parse().ok()).unwrap_or(1);
-        let clock = SystemClock;
-        let end = clock.mono().plus(Duration::from_secs(60) * factor);
-        loop {
-            if let Some(found) = done(self) {
-                return found;
-            }
-            assert!(clock.mono() < end, "not seen: {what}");
-            let mut events = Vec::new();
-            let pause = self.watch.step(&mut events).unwrap();
-            self.events.append(&mut events);
-            self.watch.wait(pause.min(Duration::from_millis(20))).unwrap();
-        }
-    }
 }
 
 fn names(process: &Process) -> Vec<String> {

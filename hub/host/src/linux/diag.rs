@@ -28,6 +28,8 @@ const INFO: u16 = 2;
 const PROTO: u16 = 10;
 /// `SKNLGRP_INET_TCP_DESTROY` and so on: TCP and UDP of both families.
 const DESTROY_GROUPS: [u32; 4] = [1, 2, 3, 4];
+/// Of those, UDP's.
+const UDP_GROUPS: [u32; 2] = [2, 4];
 /// Every state but `TCP_TIME_WAIT` (6) and `TCP_NEW_SYN_RECV` (12), which nobody owns.
 const STATES: u32 = 0x0fff & !(1 << 6);
 /// `TCP_CLOSE`: of UDP, one that is not connected.
@@ -185,16 +187,26 @@ pub enum Looked {
     Overrun,
 }
 
+/// Whose ends are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Groups {
+    /// TCP's and UDP's.
+    All,
+    /// UDP's.
+    Udp,
+}
+
 impl Ends {
     /// Needs `CAP_NET_ADMIN`.
     ///
     /// # Errors
     /// Without it, or on a kernel without `CONFIG_INET_DIAG_DESTROY`'s groups.
-    pub fn open() -> Result<Self, NetlinkError> {
+    pub fn open(groups: Groups) -> Result<Self, NetlinkError> {
         let socket = Socket::open(PROTOCOL)?;
         socket.set_receive_buffer(4 * 1024 * 1024)?;
-        for group in DESTROY_GROUPS {
-            socket.join(group)?;
+        let groups = if groups == Groups::All { &DESTROY_GROUPS[..] } else { &UDP_GROUPS };
+        for group in groups {
+            socket.join(*group)?;
         }
         Ok(Self { socket, buffer: vec![0; agentmon_router::netlink::DATAGRAM_BYTES_MAX] })
     }

@@ -15,7 +15,7 @@ use agentmon_core::Timestamp;
 use agentmon_core::name::printable;
 
 use crate::files::file_id;
-use crate::platform::{Facts, Raw};
+use crate::platform::{Facts, FileId, Raw};
 use crate::processes::TICKS;
 
 /// Read of a command line; the rest is not looked at. The kernel allows 2 MiB.
@@ -65,17 +65,7 @@ impl ProcFs {
     #[must_use]
     pub fn read(&self, pid: u32) -> Option<Raw> {
         let (ppid, start_ticks, comm) = parse_stat(&fs::read(self.path(pid, "stat")).ok()?)?;
-        let exe_link = self.path(pid, "exe");
-        let exe = fs::read_link(&exe_link).ok();
-        let exe = exe.map(|p| std::os::unix::ffi::OsStringExt::into_vec(p.into_os_string()));
-        let (exe, deleted) = match exe {
-            Some(path) => match path.strip_suffix(b" (deleted)") {
-                Some(short) => (Some(short.to_vec()), true),
-                None => (Some(path), false),
-            },
-            None => (None, false),
-        };
-        let file = fs::metadata(&exe_link).ok().map(|m| file_id(&m));
+        let (exe, file, deleted) = self.exe(pid);
         let uid = fs::metadata(self.root.join(pid.to_string())).ok()?.uid();
         Some(Raw {
             ppid,
@@ -91,7 +81,25 @@ impl ProcFs {
         })
     }
 
-    fn argv(&self, pid: u32) -> Vec<Vec<u8>> {
+    /// The name of the file a process runs, the file, and whether the name is gone.
+    #[must_use]
+    pub fn exe(&self, pid: u32) -> (Option<Vec<u8>>, Option<FileId>, bool) {
+        let link = self.path(pid, "exe");
+        let file = fs::metadata(&link).ok().map(|m| file_id(&m));
+        let name = fs::read_link(&link).ok();
+        let name = name.map(|p| std::os::unix::ffi::OsStringExt::into_vec(p.into_os_string()));
+        match name {
+            Some(path) => match path.strip_suffix(b" (deleted)") {
+                Some(short) => (Some(short.to_vec()), file, true),
+                None => (Some(path), file, false),
+            },
+            None => (None, file, false),
+        }
+    }
+
+    /// Its arguments, as far as they are looked at.
+    #[must_use]
+    pub fn argv(&self, pid: u32) -> Vec<Vec<u8>> {
         let mut bytes = Vec::new();
         let opened = fs::File::open(self.path(pid, "cmdline")).ok();
         // A process that ends meanwhile has none.
@@ -182,6 +190,10 @@ impl Facts for ProcFs {
     }
     fn own_netns(&self) -> Option<u64> {
         self.netns(std::process::id())
+    }
+    fn container(&self, pid: u32, netns: u64) -> String {
+        let cgroup = self.text(&format!("{pid}/cgroup"));
+        super::containers::name(netns, cgroup.as_deref(), super::containers::NAMES.as_ref())
     }
 }
 
