@@ -12,8 +12,8 @@ use crate::names::{Family, Named};
 const FAMILY_MAX: usize = 3_000;
 /// Weight of the published families, and of the made-up ones, to that of all benign names:
 /// below 1, because a false alarm costs more than a miss.
-const PUBLISHED_SHARE: f32 = 0.25;
-const MADE_SHARE: f32 = 0.25;
+const PUBLISHED_SHARE: f32 = 0.1;
+const MADE_SHARE: f32 = 0.5;
 /// How many names of the long popular lists are learned from, and the weight of each:
 /// their tails hold what is popular with few.
 const POPULAR_MAX: usize = 400_000;

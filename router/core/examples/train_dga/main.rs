@@ -6,7 +6,8 @@
 //! OUT is `src/tier0/dga/weights.bin`; `-` only measures. The others hold one name per line
 //! (of lines with tabs the first column; `.gz` is unpacked), or are MISP warning lists
 //! (`.json`); several files of one kind are divided by `,`. BENIGN: popular names. POPULAR: more of them, of
-//! lower quality. QUERIED: names really asked for, to measure with; not learned from.
+//! lower quality. QUERIED: names really asked for, to measure with; no weight is
+//! learned from them, and the filter knows them only when all is measured.
 //! NOISE: names that stand among the popular ones and are generated. Each DGA file is one
 //! family; files whose names are equal up to a `_` are variants of one.
 //!
@@ -15,7 +16,7 @@
 //! package `pymispwarninglists` 1.7.0 (BSD-3-Clause, its lists CC0), the output of 25
 //! published generators (only weights are kept, the names may not be distributed) and
 //! generators made up in [`made`]. The package's Cisco list of 20,000 names was left for
-//! measuring. To get those lists:
+//! measuring, and put into the filter after it. To get those lists:
 //!
 //! ```text
 //! pip download --no-deps pymispwarninglists==1.7.0 && unzip pymispwarninglists-*.whl
@@ -50,8 +51,9 @@ use names::{Family, Named};
 const FOLDS: u64 = 5;
 /// What standing in the popular lists takes off the odds.
 const POPULAR_ODDS: f32 = 6.0;
-/// Labels in the filter: 17 bits each.
-const FILTER_LABELS: usize = 60_000;
+/// Labels in the filter: 10 bits each, so that 7 of 1,000 others seem to be in. More labels
+/// with fewer bits find more: what is wrongly taken for popular costs as many generated names.
+const FILTER_LABELS: usize = 100_000;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -78,7 +80,7 @@ fn main() -> Result<()> {
     );
     let lines = measure(&input, &queried);
     if out != "-" {
-        std::fs::write(&out, table(&input, lines)).context(out)?;
+        std::fs::write(&out, table(&input, &queried, lines)).context(out)?;
     }
     Ok(())
 }
@@ -196,7 +198,7 @@ fn report(mut rows: Vec<Row>) {
 
 /// Header, weights and filter as `model` reads them: 0.5 where 1 in 100 benign names lie
 /// above, 0.9 where 1 in 1,000 do.
-fn table(input: &Input, lines: Lines) -> Vec<u8> {
+fn table(input: &Input, queried: &[Named], lines: Lines) -> Vec<u8> {
     let model = learn(input, |_| true, |_| true);
     let slope = 9f32.ln() / (lines.thousandth - lines.hundredth);
     let mut bytes = Vec::new();
@@ -204,13 +206,14 @@ fn table(input: &Input, lines: Lines) -> Vec<u8> {
         bytes.extend(field.to_le_bytes());
     }
     bytes.extend(model.steps());
-    bytes.extend(filter(input, &model.quantised()));
+    bytes.extend(filter(input, queried, &model.quantised()));
     bytes
 }
 
 /// The popular labels that look generated most.
-fn filter(input: &Input, model: &Model) -> Vec<u8> {
-    let names = input.benign.iter().chain(&input.popular).filter(|n| is_judged(&n.label));
+fn filter(input: &Input, queried: &[Named], model: &Model) -> Vec<u8> {
+    let names = input.benign.iter().chain(&input.popular).chain(queried);
+    let names = names.filter(|n| is_judged(&n.label));
     let mut odds: BTreeMap<&str, f32> = BTreeMap::new();
     for name in names {
         let odds = odds.entry(&name.label).or_insert(f32::MIN);

@@ -6,8 +6,8 @@
 //! lists of popular names which the weights alone would count as suspicious; being in it
 //! lowers the odds, it silences nothing: popular names may be malware's.
 //!
-//! In: a label. Out: whether it is in. Sometimes (well below 1 in 1,000) it says so of one
-//! that is not. Made by `examples/train_dga`. Budget: one hash; nothing allocated.
+//! In: a label. Out: whether it is in. For 7 in 1,000 others it says so
+//! wrongly, which costs as many generated names. Made by `examples/train_dga`. Budget: one hash; nothing allocated.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -16,7 +16,7 @@ const BITS: usize = 1 << 20;
 /// Bytes of the filter.
 pub const POPULAR_BYTES: usize = BITS / 8;
 /// Bits for each label.
-const PROBES: u64 = 10;
+const PROBES: u64 = 7;
 
 /// Puts a label in. For the program that makes the filter.
 pub fn insert(filter: &mut [u8], label: &str) {
@@ -48,10 +48,10 @@ mod tests {
     fn what_was_put_in_is_found_and_little_else() {
         let mut filter = vec![0; POPULAR_BYTES];
         let label = |i: u32| format!("label{i}");
-        (0..60_000).for_each(|i| insert(&mut filter, &label(i)));
-        assert!((0..60_000).all(|i| contains(&filter, &label(i))));
-        let wrong = (60_000..160_000).filter(|i| contains(&filter, &label(*i))).count();
-        assert!(wrong < 100, "{wrong} of 100,000");
+        (0..100_000).for_each(|i| insert(&mut filter, &label(i)));
+        assert!((0..100_000).all(|i| contains(&filter, &label(i))));
+        let wrong = (100_000..200_000).filter(|i| contains(&filter, &label(*i))).count();
+        assert!(wrong < 1_000, "{wrong} of 100,000");
         assert!(!contains(&[], "label1"));
     }
 }
