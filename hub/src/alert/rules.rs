@@ -132,10 +132,22 @@ const PROXY: (&str, &str) = ("T1090", "Proxy");
 const FALLBACK: (&str, &str) = ("T1008", "Fallback Channels");
 const HARDWARE: (&str, &str) = ("T1200", "Hardware Additions");
 const DRIVE_BY: (&str, &str) = ("T1189", "Drive-by Compromise");
+const COMPROMISE: (&str, &str) = ("T1554", "Compromise Host Software Binary");
+const MASQUERADE: (&str, &str) = ("T1036", "Masquerading");
+const EXECUTION: (&str, &str) = ("T1059", "Command and Scripting Interpreter");
+const INGRESS: (&str, &str) = ("T1105", "Ingress Tool Transfer");
 const IMPAIR: (&str, &str) = ("T1562", "Impair Defenses");
 
 /// All rules, by name.
 pub(crate) static CATALOGUE: &[RuleFacts] = &[
+    rule(
+        "ancestry",
+        Family::Authority,
+        0.8,
+        &[EXECUTION, INGRESS],
+        "an updater, a build or a person's own script that does so on purpose: give the rule an \
+         exception in ancestry.toml",
+    ),
     bad(
         "authority",
         Family::Authority,
@@ -305,6 +317,13 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
         "people go to new places; it counts only beside something else",
     ),
     rule(
+        "new-program",
+        Family::Novelty,
+        0.3,
+        &[EXECUTION],
+        "somebody installed something; it counts only beside something else",
+    ),
+    rule(
         "nxdomain-burst",
         Family::Names,
         0.5,
@@ -331,6 +350,13 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
         0.7,
         &[SCAN],
         "a file transfer with many ports, a scanner somebody runs",
+    ),
+    rule(
+        "program-replaced",
+        Family::Novelty,
+        0.6,
+        &[COMPROMISE, MASQUERADE],
+        "an upgrade that no package manager made, a program that updates itself, a build of one's own",
     ),
     rule(
         "query-rate",
@@ -366,6 +392,14 @@ pub(crate) static CATALOGUE: &[RuleFacts] = &[
         0.6,
         &[APP],
         "monitoring, or a program that tries again without waiting",
+    ),
+    rule(
+        "unknown-program",
+        Family::Novelty,
+        0.5,
+        &[EXECUTION, MASQUERADE],
+        "a program of one's own making, or one installed past the package manager: put its file \
+         into detect.programs.allow",
     ),
     rule(
         "unreported",

@@ -1,18 +1,21 @@
 //! Who may talk to whom, on hosts whose agent tells of processes.
 //!
 //! In: `authority.toml` in the data directory (a person's policy), the shipped catalogue of
-//! AI agents with the person's `agents.toml` over it, events. Out: findings of rule
-//! `authority` as connections arrive ([`judge`]), and answers about the past ([`replay`]).
+//! AI agents with the person's `agents.toml` over it, the rules of who should not start whom
+//! with the person's `ancestry.toml` over them, events. Out: findings of rules `authority` and
+//! `ancestry` as connections arrive ([`judge`]), and answers about the past ([`replay`]).
 //! What a policy means is decided in the core, the same everywhere.
 
+pub(crate) mod ancestry;
 pub(crate) mod catalogue;
 pub(crate) mod judge;
 pub(crate) mod learn;
 pub(crate) mod replay;
+mod words;
 
 use std::path::{Path, PathBuf};
 
-use agentmon_core::authority::Policy;
+use agentmon_core::authority::{Policy, Problem};
 use anyhow::Context as _;
 
 /// The policy's name in the data directory.
@@ -46,4 +49,10 @@ fn read_text(path: &Path) -> anyhow::Result<Option<String>> {
         ),
     }
     std::fs::read_to_string(path).map(Some).with_context(shown)
+}
+
+/// Problems as one error.
+fn joined(problems: &[Problem]) -> anyhow::Error {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("{}", lines.join("; "))
 }

@@ -19,6 +19,49 @@ pub(crate) const SELECT: &str = "SELECT c.time, c.dst, c.dport, c.proto, c.domai
        WHERE q.sensor = c.sensor AND q.process = c.process \
        ORDER BY q.time > c.time, abs(epoch_us(q.time) - epoch_us(c.time)) LIMIT 1) p ON true";
 
+/// Processes that were told of in the last days and not said to have ended, the oldest first:
+/// rows for [`process`], the sensor's number in front.
+pub(crate) fn running(days: u32, most: usize) -> String {
+    format!(
+        "FROM (SELECT sensor, process, host, os, pid, name, exe, sha256, to_json(argv)::VARCHAR,
+                user_name, signer, package, ancestors, phase, time
+            FROM processes WHERE time > (SELECT max(time) FROM processes) - INTERVAL {days} DAY
+            QUALIFY row_number() OVER (PARTITION BY sensor, process ORDER BY time DESC) = 1)
+         WHERE phase <> 'exit' ORDER BY time DESC LIMIT {most}"
+    )
+}
+
+/// One row of [`running`].
+///
+/// # Errors
+/// What DuckDB says.
+pub(crate) fn process(row: &duckdb::Row<'_>) -> Result<Process, duckdb::Error> {
+    let program = Program {
+        id: row.get(1)?,
+        pid: row.get(4)?,
+        name: row.get(5)?,
+        exe: row.get(6)?,
+        deleted: false,
+        sha256: row.get(7)?,
+        argv: list(row.get(8)?),
+        user: row.get(9)?,
+        signer: row.get(10)?,
+        package: row.get(11)?,
+    };
+    let ancestors = row.get::<_, Option<String>>(12)?;
+    Ok(Process {
+        os: row.get(3)?,
+        host: row.get(2)?,
+        program,
+        ancestors: ancestors.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default(),
+        ..Process::default()
+    })
+}
+
+fn list(text: Option<String>) -> Vec<String> {
+    text.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default()
+}
+
 /// Only these are judged.
 pub(crate) const OUTWARD: &str = "c.direction = 'out' AND c.dport <> 0";
 
@@ -53,7 +96,7 @@ impl Past {
             exe: text(12),
             deleted: false,
             sha256: text(13),
-            argv: text(14).and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default(),
+            argv: list(text(14)),
             user: text(15),
             signer: text(16),
             package: text(17),

@@ -2,7 +2,8 @@
 //! lay outside their grant.
 //!
 //! What an agent started counts as the agent. A destination is told as what the catalogue
-//! says it is to this agent: needed, optional, shared with thousands of programs, or other.
+//! says it is to this agent: needed, telemetry of its own, optional, shared with thousands of
+//! programs, or other.
 
 use std::collections::BTreeMap;
 
@@ -108,6 +109,7 @@ pub(crate) fn run(args: &ListArgs, context: &mut Context<'_>) -> anyhow::Result<
     let who = Authority::compile(&Policy::default(), &agents.catalogue()).unwrap_or_default();
     let parts = [
         ("needs", catalogue::parts(&agents, |a| &a.needs)),
+        ("telemetry", catalogue::parts(&agents, |a| &a.telemetry)),
         ("optional", catalogue::parts(&agents, |a| &a.optional)),
         ("shared", catalogue::parts(&agents, |a| &a.shared)),
     ];

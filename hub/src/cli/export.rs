@@ -25,6 +25,7 @@ const TABLES: &[(&str, &str)] = &[
     ("device_names", "last_seen"),
     ("processes", "time"),
     ("process_conns", "time"),
+    ("programs", "last_seen"),
     ("connections", "time"),
     ("story", "time"),
     ("incidents", "last_seen"),

@@ -21,6 +21,7 @@ pub mod beacon;
 mod board;
 pub(crate) mod leaks;
 mod plan;
+pub mod programs;
 pub mod retro;
 pub(crate) mod round;
 #[cfg(test)]
@@ -96,6 +97,8 @@ pub struct Config {
     pub leaks: leaks::Config,
     /// What was done before a list named it.
     pub retro: retro::Config,
+    /// Programs of hosts: new, unknown, replaced.
+    pub programs: programs::Config,
     /// Connections of a host that its own agent does not tell of.
     pub unreported: unreported::Config,
 }
@@ -111,6 +114,7 @@ impl Default for Config {
             beacon: beacon::detector::Config::default(),
             leaks: leaks::Config::default(),
             retro: retro::Config::default(),
+            programs: programs::Config::default(),
             unreported: unreported::Config::default(),
         }
     }
@@ -130,6 +134,7 @@ impl Config {
         within("run_seconds_max", self.run_seconds_max, 1, 3_600)?;
         self.baseline.validate()?;
         self.beacon.validate()?;
+        self.programs.validate()?;
         self.leaks.validate().map_err(|(key, allowed)| (format!("leaks.{key}"), allowed))
     }
 }
@@ -143,6 +148,7 @@ pub(crate) fn registry(config: &Config) -> Vec<Box<dyn Windowed>> {
         on(config.baseline.enabled, baseline::Baseline::new(&config.baseline)),
         on(config.beacon.enabled, beacon::detector::Detector::new(&config.beacon)),
         on(config.retro.enabled, retro::Retro::default()),
+        on(config.programs.enabled, programs::Programs::new(&config.programs)),
         on(config.unreported.enabled, unreported::Unreported),
     ];
     let leaks = leaks::all(&config.leaks);

@@ -31,6 +31,14 @@ const fn rule(
 /// Every rule, by name.
 pub(crate) const RULES: &[Rule] = &[
     rule(
+        "ancestry",
+        "a program with a connection that was started by what should not have started it (web \
+         server, browser, document, shell), or from an odd place",
+        "a host's agent",
+        |_| "the first connection; rules in `ancestry.toml`".into(),
+        "the same program started by a person, a package manager, an agent of the catalogue",
+    ),
+    rule(
         "authority",
         "a program, or one it started, talks to what its authority does not grant",
         "a host's agent; `authority.toml`",
@@ -120,6 +128,13 @@ pub(crate) const RULES: &[Rule] = &[
         "domains of before",
     ),
     rule(
+        "new-program",
+        "the first use of the network by a program on a host",
+        "a host's agent",
+        |c| format!("after {} days of the host", c.programs.learning_days),
+        "a new version of a program that is known",
+    ),
+    rule(
         "off-hours",
         "busy at an hour at which the device always sleeps",
         "flows with bytes",
@@ -132,6 +147,13 @@ pub(crate) const RULES: &[Rule] = &[
         "flows, DNS questions",
         |c| format!("once {} days are learnt", c.baseline.learning_days),
         "its own ordinary days",
+    ),
+    rule(
+        "program-replaced",
+        "another content, or signer, under the path of a program that uses the network",
+        "a host's agent that tells of contents",
+        |_| "high for programs of the system, low where a package owns it".into(),
+        "upgrades, the same signer, what is built again and again, what other hosts have",
     ),
     rule(
         "rare-port",
@@ -167,6 +189,18 @@ pub(crate) const RULES: &[Rule] = &[
         "flows",
         |c| format!("{} in a day", c.leaks.strobe_connections),
         "resolvers, time servers",
+    ),
+    rule(
+        "unknown-program",
+        "a program without signature and package uses the network",
+        "a host's agent that tells of packages or signatures",
+        |c| {
+            format!(
+                "after {} days of the host; high from places anybody may write to",
+                c.programs.learning_days
+            )
+        },
+        "packages' and signed programs; a host where nobody vouches for anything",
     ),
     rule(
         "unreported",

@@ -19,6 +19,7 @@ use super::rows::{
 use super::staging::{Contact, Staging};
 use crate::alert::watch::{self, Hit, Watches};
 use crate::alert::{self, News, rules};
+use crate::authority::judge::Waits;
 
 /// Names every counter and collector may have; what is longer is cut by the wire.
 const COLLECTORS_MAX: usize = 64;
@@ -243,6 +244,38 @@ pub(super) fn name_late(
     )?;
     connection.execute_batch(&format!("DROP TABLE {stage}"))?;
     Ok(named)
+}
+
+/// Writes the names that came late to hosts' connections; returns how many rows.
+///
+/// # Errors
+/// What DuckDB says.
+pub(super) fn name_connections(
+    connection: &Connection,
+    due: &[Waits],
+) -> Result<usize, StoreError> {
+    let named = due.iter().filter_map(|w| Some((w, w.connection.resolved.as_ref()?)));
+    let rows: Vec<serde_json::Value> = named
+        .map(|(w, resolved)| {
+            serde_json::json!({
+                "sensor": w.sensor,
+                "id": w.connection.id,
+                "name": resolved.name.as_str(),
+            })
+        })
+        .collect();
+    let Some(from) = due.iter().map(|w| w.time.micros()).min().filter(|_| !rows.is_empty()) else {
+        return Ok(0);
+    };
+    // The bound lets zone maps skip all but the newest row groups.
+    Ok(connection.execute(
+        "UPDATE process_conns AS c SET domain = s.name
+         FROM (SELECT unnest(from_json(?, '[{\"sensor\": \"INTEGER\", \"id\": \"UBIGINT\",
+             \"name\": \"VARCHAR\"}]'), recursive := true)) s
+         WHERE c.time >= make_timestamp(?) AND c.sensor = s.sensor AND c.id = s.id
+             AND c.domain IS NULL",
+        params![serde_json::Value::from(rows).to_string(), from],
+    )?)
 }
 
 /// Open flows whose end will never come become finished ones, with what was last known.

@@ -93,6 +93,7 @@ impl Memory {
         self.watches = Watches::load(connection)?;
         self.reported = load_reported(connection)?;
         self.counters = load_counters(connection)?;
+        self.judge.forget();
         Ok(())
     }
 

@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0013_baseline.sql"),
     include_str!("migrations/0014_learning.sql"),
     include_str!("migrations/0015_indicators.sql"),
+    include_str!("migrations/0016_programs.sql"),
 ];
 
 /// Newest version this program knows.

@@ -25,7 +25,7 @@ use super::readers::Readers;
 use super::staging::{Outcome, Staging};
 use super::{Limits, StoreError, commit, open_write};
 use crate::alert::News;
-use crate::authority::judge::Judge;
+use crate::authority::judge::{Judge, Waits};
 use crate::deliver::Routes;
 use crate::ingest::Incoming;
 use crate::vendors::{self, Vendors};
@@ -85,6 +85,7 @@ impl Writer {
         let data_dir = &super::absolute(data_dir)?;
         let mut memory = Memory::load(&connection, Vendors::of(data_dir))?;
         memory.judge = Judge::of(data_dir);
+        memory.judge.warm_up(&connection)?;
         // Counters go on where the last run ended.
         for (name, value) in &memory.counters {
             counters.counter(name).add(*value);
@@ -167,7 +168,12 @@ impl Writer {
         if self.connection.is_none() {
             self.reopen()?;
         }
-        self.memory.judge.look();
+        if self.memory.judge.look()
+            && let Some(connection) = &self.connection
+        {
+            self.memory.judge.warm_up(connection)?;
+        }
+        self.judge_waiting()?;
         let late = self.memory.correlator.late(&self.memory.devices);
         if !late.is_empty() {
             let counters = self.counters.clone();
@@ -200,6 +206,44 @@ impl Writer {
             self.counters.counter("ingest.flows_vanished").add(u64::try_from(swept).unwrap_or(0));
             self.revise_vendors()?;
         }
+        Ok(())
+    }
+
+    /// Hosts' connections that have waited for a name: it has come, or nobody waits longer.
+    fn judge_waiting(&mut self) -> Result<(), StoreError> {
+        let Memory { judge, correlator, devices, .. } = &mut self.memory;
+        let due = judge.due(self.clock.mono(), |waits| {
+            let c = &waits.connection;
+            let began = c.start.unwrap_or(waits.time);
+            let mac = devices.mac_of(c.local.ip, began);
+            correlator.resolve(c.local.ip, mac, c.remote.ip, began)
+        });
+        if due.is_empty() {
+            return Ok(());
+        }
+        let (counters, routes, now) = (self.counters.clone(), self.routes(), self.now());
+        let stored = self.transaction(|connection, memory| {
+            let mut staging = Staging::default();
+            for waits in &due {
+                let Waits { time, sensor, connection, .. } = waits;
+                for finding in memory.judge.decide(*time, *sensor, connection) {
+                    staging.finding(*time, *sensor, None, finding, memory);
+                }
+            }
+            let named = commit::name_connections(connection, &due)?;
+            let news = commit::flush(connection, staging, memory, &counters)?;
+            let told = routes.enqueue(connection, &news, now, &counters)?;
+            Ok::<_, StoreError>((named, news, told))
+        });
+        let (named, news, told) = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.memory.judge.put_back(due);
+                return Err(error);
+            }
+        };
+        self.announce(&news, told);
+        self.counters.counter("correlate.named_late").add(u64::try_from(named).unwrap_or(0));
         Ok(())
     }
 
@@ -338,6 +382,7 @@ impl Writer {
     /// # Errors
     /// What DuckDB says; what was committed stays committed.
     pub fn close(mut self) -> Result<(), StoreError> {
+        self.memory.judge.hurry();
         let upkeep = self.tick();
         self.readers.close();
         if let Some(connection) = self.connection.take() {

@@ -624,3 +624,71 @@ fn a_process_and_its_connection_read_as_the_router_saw_the_flow() {
         .one("SELECT concat_ws(' ', src, sport, dst, dport, bytes_out, bytes_in) FROM connections");
     assert_eq!(inward, "203.0.113.1 443 192.0.2.1 40001 20 10");
 }
+
+/// The agent's batch comes before the resolver's: what a connection was for is known when its
+/// answer is, not a false alarm before; and a hub that is restarted knows who runs.
+#[test]
+fn a_hosts_connection_waits_for_the_answer_that_explains_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = "authority = [{process = \"claude-code\", allowed = [\"api.anthropic.com\"]}]";
+    std::fs::write(dir.path().join("authority.toml"), policy).unwrap();
+    let mut hub = Hub::open(dir.path());
+    let program = Program { id: 7, pid: 412, name: "claude".into(), ..Program::default() };
+    let process = Process { phase: ProcessPhase::Start, program, ..Process::default() };
+    let connection = |id: u64, server: &str| {
+        let body = Body::Connection(Box::new(Connection {
+            id,
+            phase: FlowPhase::Update,
+            process: Some(7),
+            pid: 412,
+            name: Some("claude".into()),
+            proto: 6,
+            local: Endpoint::new(ip("192.0.2.1"), 40_001),
+            remote: Endpoint::new(ip(server), 443),
+            direction: Direction::Out,
+            start: Some(at(1)),
+            duration_ms: None,
+            volume: None,
+            user: None,
+            container: None,
+            how: "exec".into(),
+            resolved: None,
+        }));
+        Event { time: at(1), body }
+    };
+    let events = [
+        Event { time: at(1), body: Body::Process(Box::new(process)) },
+        connection(1, "203.0.113.1"),
+        connection(2, "203.0.113.2"),
+    ];
+    hub.send(1, 1, &events);
+    let answer = dns(0, "192.0.2.1", "api.anthropic.com", "203.0.113.1");
+    hub.send_as(2, 1, 1, &[answer]).unwrap();
+    let mut ticks = |seconds| {
+        hub.clock.advance(Duration::from_secs(seconds));
+        hub.writer.tick().unwrap();
+        (
+            hub.one::<String>("SELECT coalesce(string_agg(domain, ' '), '') FROM connections"),
+            hub.one::<String>("SELECT coalesce(string_agg(subject, ' '), '') FROM alerts"),
+        )
+    };
+    assert_eq!(ticks(2), ("api.anthropic.com".into(), String::new()));
+    // The other one has no answer: after a while its address is all there is.
+    assert_eq!(ticks(40).1, "claude-code -> 203.0.113.2:443/tcp");
+    // A hub that stops keeps nobody waiting, and begins with who runs.
+    hub.send(1, 4, &[connection(3, "203.0.113.3")]);
+    assert_eq!(hub.count("alerts"), 1);
+    hub.writer.close().unwrap();
+    let mut hub = Hub::open(dir.path());
+    assert_eq!(hub.count("alerts"), 2);
+    hub.send(1, 5, &[connection(4, "203.0.113.4")]);
+    hub.writer.tick().unwrap();
+    hub.clock.advance(Duration::from_secs(2));
+    hub.writer.tick().unwrap();
+    hub.clock.advance(Duration::from_secs(40));
+    hub.writer.tick().unwrap();
+    assert_eq!(
+        hub.one::<String>("SELECT subject FROM alerts WHERE id = 3"),
+        "claude-code -> 203.0.113.4:443/tcp"
+    );
+}

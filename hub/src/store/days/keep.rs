@@ -52,6 +52,7 @@ const KEPT: &[Kept] = &[
     },
     Kept { name: "zeek_conn", old: "time < $1::TIMESTAMP", days: |r| r.flows_days },
     Kept { name: "process_conns", old: "time < $1::TIMESTAMP", days: |r| r.flows_days },
+    Kept { name: "programs", old: "last_seen < $1::TIMESTAMP", days: |r| r.flows_days },
     Kept { name: "processes", old: "time < $1::TIMESTAMP", days: |r| r.flows_days },
 ];
 

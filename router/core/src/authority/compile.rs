@@ -21,6 +21,12 @@ pub const DEFINITIONS_MAX: usize = 4_096;
 pub const GRANTS_MAX: usize = 16_384;
 /// Most patterns after classes are opened.
 pub const PATTERNS_MAX: usize = 262_144;
+/// Most hosts of one grant after groups are opened.
+const HOSTS_MAX: usize = 4_096;
+/// Groups within groups.
+const GROUPS_DEEP: usize = 16;
+/// What a group is written as among hosts.
+pub(super) const GROUP: &str = "group:";
 /// Longest `id`.
 const ID_BYTES_MAX: usize = 64;
 /// The only version there is.
@@ -125,6 +131,7 @@ impl Authority {
     pub fn compile(policy: &Policy, catalogue: &Catalogue) -> Result<Self, Vec<Problem>> {
         let mut build = Build::new(policy, catalogue);
         build.definitions();
+        build.groups();
         build.grants();
         build.exceptions();
         if build.problems.iter().any(|p| p.error) { Err(build.problems) } else { Ok(build.done) }
@@ -264,6 +271,50 @@ impl<'a> Build<'a> {
         }
     }
 
+    /// A group that is in itself is nobody's mistake but the file's.
+    pub(super) fn groups(&mut self) {
+        for (name, members) in &self.policy.group {
+            let place = format!("group.{name}");
+            if members.is_empty() {
+                self.error(&place, "is empty: a grant for it would hold nowhere");
+            }
+            let mut inside = vec![name.as_str()];
+            if self.members(members, &mut inside, &mut Vec::new(), &mut Vec::new()).is_err() {
+                self.error(place, format!("group `{name}` contains itself"));
+            }
+        }
+    }
+
+    /// Opens groups down to hosts; `rest` are those the policy does not define: whoever asks
+    /// may know who is in them.
+    fn members(
+        &self,
+        hosts: &'a [String],
+        inside: &mut Vec<&'a str>,
+        out: &mut Vec<&'a str>,
+        rest: &mut Vec<String>,
+    ) -> Result<(), ()> {
+        let policy = self.policy;
+        for host in hosts {
+            let Some(name) = host.strip_prefix(GROUP) else {
+                out.push(host);
+                continue;
+            };
+            let Some(members) = policy.group.get(name) else {
+                rest.push(name.to_owned());
+                continue;
+            };
+            // A set in a set in a set: nobody writes more, and each opens all below it.
+            if inside.contains(&name) || inside.len() > GROUPS_DEEP || out.len() > HOSTS_MAX {
+                return Err(());
+            }
+            inside.push(name);
+            self.members(members, inside, out, rest)?;
+            inside.pop();
+        }
+        Ok(())
+    }
+
     pub(super) fn grants(&mut self) {
         let policy = self.policy;
         if policy.authority.len() + policy.exception.len() > GRANTS_MAX {
@@ -272,7 +323,7 @@ impl<'a> Build<'a> {
         }
         for (n, grant) in policy.authority.iter().enumerate() {
             let place = format!("authority[{n}]");
-            let owner = self.owner(&place, grant);
+            let owner = self.owner(&place, &grant.hosts, grant);
             self.done.owners.push(owner);
             let number = self.last_owner();
             self.patterns(&grant.process, &place, "allowed", &grant.allowed, Effect::Allow, number);
@@ -291,12 +342,11 @@ impl<'a> Build<'a> {
                 self.error(format!("{place}.reason"), "say why it is let through");
             }
             let grant = Grant {
-                hosts: exception.hosts.clone(),
                 users: exception.users.clone(),
                 comment: exception.reason.clone(),
                 ..Grant::default()
             };
-            let mut owner = self.owner(&place, &grant);
+            let mut owner = self.owner(&place, &exception.hosts, &grant);
             owner.until = Some(exception.until.0);
             self.done.owners.push(owner);
             let (process, list) = (&exception.process, &exception.allowed);
@@ -308,16 +358,18 @@ impl<'a> Build<'a> {
         u32::try_from(self.done.owners.len().saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
-    fn owner(&mut self, place: &str, grant: &Grant) -> Owner {
-        let group = |host: &String| host.strip_prefix("group:").map(str::to_owned);
+    fn owner(&mut self, place: &str, hosts: &'a [String], grant: &Grant) -> Owner {
+        let (mut open, mut groups) = (Vec::new(), Vec::new());
+        if self.members(hosts, &mut Vec::new(), &mut open, &mut groups).is_err() {
+            // Told where the group stands.
+            open.clear();
+        }
+        if open.len() > HOSTS_MAX {
+            self.error(format!("{place}.hosts"), format!("more than {HOSTS_MAX} hosts"));
+        }
         Owner {
-            hosts: grant
-                .hosts
-                .iter()
-                .filter(|h| group(h).is_none())
-                .map(|h| Glob::text(h))
-                .collect(),
-            groups: grant.hosts.iter().filter_map(group).collect(),
+            hosts: open.into_iter().map(Glob::text).collect(),
+            groups,
             users: grant.users.iter().map(|u| Glob::text(u)).collect(),
             require: grant.require,
             until: None,

@@ -118,7 +118,7 @@ impl Compiled {
 }
 
 /// The file's name; what the process calls itself only where the file is not known.
-fn own_name(program: &Program) -> &str {
+pub(super) fn own_name(program: &Program) -> &str {
     let file = program.exe.as_deref().and_then(|exe| exe.rsplit(['/', '\\']).next());
     file.filter(|name| !name.is_empty()).unwrap_or(&program.name)
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::compile::{Build, Catalogue, Problem};
+use super::compile::{Build, Catalogue, GROUP, Problem};
 use super::pattern::Pattern;
 use super::policy::{Grant, Policy, Some1};
 use crate::time::Timestamp;
@@ -29,11 +29,15 @@ struct Written<'a> {
 pub fn lint(policy: &Policy, catalogue: &Catalogue, now: Timestamp) -> Vec<Problem> {
     let mut build = Build::new(policy, catalogue);
     build.definitions();
+    build.groups();
     build.grants();
     build.exceptions();
     let mut problems = std::mem::take(&mut build.problems);
     problems.extend(undefined(policy, catalogue));
+    problems.extend(nobody_in(policy));
     problems.extend(unused(policy));
+    problems.extend(same_look(policy));
+    problems.extend(two_words(policy));
     problems.extend(expired(policy, now));
     problems.extend(empty(policy));
     for written in by_subject(&build, now).values() {
@@ -79,6 +83,66 @@ fn unused(policy: &Policy) -> Vec<Problem> {
         Problem::warning(format!("process[{n}].any"), "empty: no process will ever be this one")
     }))
     .collect()
+}
+
+/// Groups that grants name and nobody defines.
+fn nobody_in(policy: &Policy) -> Vec<Problem> {
+    let grants = policy.authority.iter().enumerate();
+    let grants = grants.map(|(n, g)| (format!("authority[{n}].hosts"), &g.hosts));
+    let exceptions = policy.exception.iter().enumerate();
+    let exceptions = exceptions.map(|(n, e)| (format!("exception[{n}].hosts"), &e.hosts));
+    let groups = policy.group.iter().map(|(name, hosts)| (format!("group.{name}"), hosts));
+    let all = grants.chain(exceptions).chain(groups);
+    let named = all.flat_map(|(p, hosts)| hosts.iter().map(move |host| (p.clone(), host)));
+    let named = named.filter_map(|(p, host)| Some((p, host.strip_prefix(GROUP)?)));
+    let missing = named.filter(|(_, name)| !policy.group.contains_key(*name));
+    missing
+        .map(|(place, name)| {
+            let text =
+                format!("no host is in group `{name}`: add `{name} = [\"HOST\"]` under [group]");
+            Problem::warning(place, text)
+        })
+        .collect()
+}
+
+/// A definition that looks like an earlier one in all its forms is never anybody.
+fn same_look(policy: &Policy) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (n, def) in policy.process.iter().enumerate().filter(|(_, def)| !def.any.is_empty()) {
+        let earlier = policy.process.iter().take(n).find(|other| {
+            other.tree == def.tree && def.any.iter().all(|form| other.any.contains(form))
+        });
+        if let Some(other) = earlier {
+            let text =
+                format!("`{}` is dead: `{}` looks the same and comes first", def.id, other.id);
+            problems.push(Problem::warning(format!("process[{n}]"), text));
+        }
+    }
+    problems
+}
+
+/// Two grants of one subject for the same hosts and users that say different things of what
+/// neither names.
+fn two_words(policy: &Policy) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (n, grant) in policy.authority.iter().enumerate().take(COMPARED_MAX) {
+        let Some(word) = grant.otherwise else { continue };
+        let same = |other: &&Grant| {
+            other.process == grant.process
+                && other.hosts == grant.hosts
+                && other.users == grant.users
+                && other.otherwise.is_some_and(|o| o != word)
+        };
+        if let Some(other) = policy.authority.iter().take(n).find(same) {
+            let strictest = other.otherwise.map_or(word, |o| o.max(word));
+            let text = format!(
+                "another grant of the same process says something else; the strictest holds: {}",
+                strictest.as_str()
+            );
+            problems.push(Problem::warning(format!("authority[{n}].otherwise"), text));
+        }
+    }
+    problems
 }
 
 fn expired(policy: &Policy, now: Timestamp) -> Vec<Problem> {

@@ -21,6 +21,7 @@
 //! [`Authority::identify`], once per process, walks all definitions. Invariants: maxima of
 //! [`compile`]; nothing panics on any policy.
 
+pub mod ancestry;
 pub mod compile;
 mod decide;
 mod glob;
@@ -34,6 +35,7 @@ pub mod quantity;
 #[cfg(test)]
 mod tests;
 
+pub use ancestry::Ancestry;
 pub use compile::{Authority, Catalogue, Problem};
 pub use decide::{Decision, Destination, Scope, Verdict};
 pub use identity::{Identity, Strength};

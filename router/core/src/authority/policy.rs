@@ -22,6 +22,9 @@
 //! allowed = ["packages.example"]
 //! until = 2026-12-01
 //! reason = "the move to the new registry"
+//!
+//! [group]                           # hosts = ["group:dev"]
+//! dev = ["laptop-*", "desk-7"]
 //! ```
 
 use std::collections::BTreeMap;
@@ -51,6 +54,9 @@ pub struct Policy {
     pub exception: Vec<Exception>,
     /// Sets of destinations by name, as `"ai:mine" = ["models.example"]`.
     pub class: BTreeMap<String, Vec<String>>,
+    /// Sets of hosts by name, as `dev = ["laptop-*", "group:lab"]`; `hosts` names them as
+    /// `group:dev`.
+    pub group: BTreeMap<String, Some1>,
 }
 
 /// What is done about a connection.
@@ -66,6 +72,19 @@ pub enum Mode {
     /// A finding that a person is told.
     #[default]
     Alert,
+}
+
+impl Mode {
+    /// The word of the policy.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Learn => "learn",
+            Self::Flag => "flag",
+            Self::Alert => "alert",
+        }
+    }
 }
 
 /// What holds where no grant says anything.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::Strength;
 use super::compile::{Authority, Catalogue, Problem};
 use super::decide::{Destination, Scope, Verdict};
 use super::lint::lint;
@@ -301,6 +302,66 @@ fn grants_hold_on_their_hosts_for_their_users_and_for_who_is_known_well_enough()
 }
 
 #[test]
+fn groups_of_hosts() {
+    let text = |groups: &str| {
+        format!(
+            "authority = [{{process = \"a\", hosts = [\"group:dev\", \"desk\"], allowed = [\"x.example\"]}}]\n[group]\n{groups}"
+        )
+    };
+    let is = |groups: &str, host: &str, expected: Verdict| {
+        let authority = ready(&text(groups));
+        let to = to("x.example=203.0.113.1:1");
+        let to = Destination { names: &to.names, ip: to.ip, port: to.port, proto: 6 };
+        let scope = Scope { host, ..Scope::default() };
+        let decision = authority.decide(authority.identify(&process("a")), &scope, &to, NOW);
+        assert_eq!(decision.verdict, expected, "{host} in {groups}");
+    };
+    let (dev, nested) = ("dev = [\"lap*\"]", "dev = [\"lap*\", \"group:lab\"]\nlab = \"bench-?\"");
+    is(dev, "laptop", Verdict::Allowed);
+    is(dev, "desk", Verdict::Allowed);
+    is(dev, "bench-1", Verdict::NoGrant);
+    is(nested, "bench-1", Verdict::Allowed);
+    is(nested, "server", Verdict::NoGrant);
+    // Whoever asks may know of groups the policy does not.
+    is("lab = \"bench-?\"", "bench-1", Verdict::NoGrant);
+    lints(&format!("{}\n{A}", text(nested)), &[]);
+}
+
+/// By what each kind of matcher knows a process, and that each is asked for.
+#[test]
+fn what_a_process_is_known_by() {
+    let program = Program {
+        name: "tool".into(),
+        exe: Some("/opt/tool/bin/tool".into()),
+        sha256: Some("ab".repeat(32)),
+        argv: vec!["tool".into(), "--serve".into()],
+        user: Some("alice".into()),
+        signer: Some("EXAMPLE123".into()),
+        package: Some("deb:tool".into()),
+        ..Program::default()
+    };
+    let process = Process { os: "linux".into(), program, ..Process::default() };
+    let check = |matcher: &str, expected: Option<Strength>| {
+        let text = format!("[[process]]\nid = \"a\"\nany = [{{ {matcher} }}]");
+        let found = ready(&text).identify(&process).map(|i| i.strength);
+        assert_eq!(found, expected, "{matcher}");
+    };
+    let hash = "ab".repeat(32).to_uppercase();
+    check("name = \"tool\"", Some(Strength::Name));
+    check("argv = \"--serve\"", Some(Strength::Argv));
+    check("path = \"/opt/*/bin/tool\"", Some(Strength::Path));
+    check("package = \"deb:tool\"", Some(Strength::Path));
+    check(&format!("hash = \"{hash}\""), Some(Strength::Hash));
+    check("signature = \"EXAMPLE*\"", Some(Strength::Signed));
+    check("name = \"tool\", signer = \"EXAMPLE123\"", Some(Strength::Signed));
+    check("name = \"tool\", user = \"alice\", os = \"linux\"", Some(Strength::Name));
+    check("name = \"tool\", signer = \"OTHER\"", None);
+    check("name = \"tool\", user = \"bob\"", None);
+    check("name = \"tool\", os = [\"macos\", \"windows\"]", None);
+    check("path = \"/opt/*/tool\"", None);
+}
+
+#[test]
 fn what_holds_for_every_process() {
     let text = r#"
         [[authority]]
@@ -408,6 +469,30 @@ fn what_is_wrong_or_does_nothing_is_told() {
 }
 
 #[test]
+fn what_contradicts_itself_is_told() {
+    let with_a = |rest: &str, expected: &[&str]| lints(&format!("{A}{rest}"), expected);
+    with_a(
+        "[[authority]]\nprocess = \"a\"\nhosts = \"group:none\"\nallowed = [\"x.example\"]",
+        &["W authority[0].hosts: no host is in group `none`"],
+    );
+    with_a(
+        "[[process]]\nid = \"b\"\nany = [{ exe = \"/a\" }]\n[[authority]]\nprocess = [\"a\", \"b\"]\nallowed = [\"x.example\"]",
+        &["W process[1]: `b` is dead: `a` looks the same"],
+    );
+    with_a(
+        "[[authority]]\nprocess = \"a\"\nallowed = [\"x.example\"]\notherwise = \"alert\"\n[[authority]]\nprocess = \"a\"\nallowed = [\"y.example\"]\notherwise = \"allow\"",
+        &[
+            "W authority[1].otherwise: another grant of the same process says something else; the strictest holds: alert",
+        ],
+    );
+    // On other hosts it may say something else.
+    with_a(
+        "[[authority]]\nprocess = \"a\"\nallowed = [\"x.example\"]\notherwise = \"alert\"\n[[authority]]\nprocess = \"a\"\nhosts = \"h\"\nallowed = [\"y.example\"]\notherwise = \"allow\"",
+        &[],
+    );
+}
+
+#[test]
 fn what_cannot_be_used_is_refused_with_its_place() {
     let defined = "[[authority]]\nprocess = \"a\"\nallowed = [\"x.example\"]";
     let first = |text: &str| problems(text).first().cloned().unwrap_or_default();
@@ -437,6 +522,12 @@ fn what_cannot_be_used_is_refused_with_its_place() {
         "authority = [{allowed = [\"a:b\"]}]\nclass = {\"a:b\" = [\"c:d\"], \"c:d\" = [\"a:b\"]}",
         "class `a:b` contains itself",
     );
+    check("[group]\na = \"group:a\"", "group.a: group `a` contains itself");
+    check(
+        "authority = [{process = \"p\", hosts = \"group:a\", allowed = [\"x.example\"]}]\n[group]\na = [\"h\", \"group:b\"]\nb = \"group:a\"",
+        "group.a: group `a` contains itself",
+    );
+    check("[group]\na = []", "group.a: is empty");
     check("authority = [{denied = [\"10.0.0.0/99\"]}]", "authority[0].denied[0]: `10.0.0.0/99`");
     for unreadable in [
         "authority = [{procces = \"a\"}]",
