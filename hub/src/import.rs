@@ -13,6 +13,7 @@
 
 pub mod conntrack;
 pub mod ftl;
+pub mod pcap;
 pub mod zeek;
 
 use std::fs::File;

@@ -358,6 +358,7 @@ See also: agentmon stats, agentmon timeline")]
 Examples:
   agentmon import pihole-log /var/log/pihole/pihole.log
   agentmon import pihole-log /var/log/pihole/pihole.log.*.gz
+  agentmon import pcap lan.pcap
   agentmon import conntrack events.txt --since 7d         of: conntrack -E -o timestamp > events.txt
   agentmon import pihole-ftl /etc/pihole/pihole-FTL.db      91 days, as a rule; again adds what is new
   agentmon import zeek /opt/zeek/logs                       every day's folder; then agentmon beacons
@@ -741,6 +742,7 @@ pub(crate) enum ImportKind {
         #[command(flatten)]
         span: super::import::SpanArgs,
     },
+    Pcap(super::import_pcap::PcapArgs),
     /// Zeek's logs (conn, dns, http, ssl, open_*), TSV or JSON, plain or .gz
     Zeek {
         /// Files, or folders that are searched for them

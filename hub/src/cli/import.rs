@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::args::{ImportArgs, ImportKind};
 use super::backend::{Backend, ask};
 use super::context::{Context, Exit};
-use super::{import_conntrack, import_zeek, units, when};
+use super::{import_conntrack, import_pcap, import_zeek, units, when};
 use crate::control::Request;
 use crate::import::ftl::{self, Database};
 use crate::import::{self, Log, Span, Summary};
@@ -41,6 +41,7 @@ pub(crate) fn run(args: &ImportArgs, context: &mut Context<'_>) -> anyhow::Resul
             let span = span.read(context)?;
             import_conntrack::run(files, sensor, span, context)?;
         }
+        ImportKind::Pcap(args) => import_pcap::run(args, context)?,
         ImportKind::Zeek { paths, sensor, span } => {
             let span = span.read(context)?;
             import_zeek::run(paths, sensor, span, context)?;
@@ -176,7 +177,7 @@ pub(crate) struct SpanArgs {
 }
 
 impl SpanArgs {
-    fn read(&self, context: &Context<'_>) -> anyhow::Result<Span> {
+    pub(super) fn read(&self, context: &Context<'_>) -> anyhow::Result<Span> {
         let look = &context.look;
         let point = |option: &str, text: &Option<String>| {
             let parse = |t: &String| {

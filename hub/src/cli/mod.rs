@@ -44,6 +44,7 @@ mod flows;
 mod fused;
 mod import;
 mod import_conntrack;
+pub(crate) mod import_pcap;
 mod import_zeek;
 mod incident;
 mod leaks;

@@ -27,23 +27,23 @@ use super::order::Order;
 /// One client may hold this part of the open questions at the cost of others.
 const SHARE_DIVISOR: usize = 4;
 /// How long a question may stay open. Resolvers give up after 5 s (resolv.conf(5)).
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// When and by whose hand a message came.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub struct Seen {
     /// Who asks.
-    pub(super) client: Endpoint,
+    pub client: Endpoint,
     /// Who answers.
-    pub(super) server: IpAddr,
+    pub server: IpAddr,
     /// The client's MAC, on a query that came in by a wire.
-    pub(super) mac: Option<Mac>,
+    pub mac: Option<Mac>,
     /// When it was read.
-    pub(super) mono: Mono,
+    pub mono: Mono,
     /// When it arrived, where the kernel says so.
-    pub(super) stamp: Option<Timestamp>,
+    pub stamp: Option<Timestamp>,
     /// A question this machine itself sends.
-    pub(super) own: bool,
+    pub own: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +69,7 @@ struct Exchange {
 
 /// The open questions.
 #[derive(Debug)]
-pub(super) struct Exchanges {
+pub struct Exchanges {
     map: HashMap<Key, Exchange>,
     /// Every key of `map` stands here once.
     order: Order<Key>,
@@ -79,15 +79,17 @@ pub(super) struct Exchanges {
     /// Unanswered questions of other machines, by what they ask for.
     waiting: HashMap<(Name, u16), u32>,
     /// Questions of ours on behalf of a client.
-    pub(super) relayed: u64,
+    pub relayed: u64,
     /// Questions that had to leave before their time.
-    pub(super) crowded_out: u64,
+    pub crowded_out: u64,
     /// Messages seen before.
-    pub(super) repeated: u64,
+    pub repeated: u64,
 }
 
 impl Exchanges {
-    pub(super) fn new(max: usize) -> Self {
+    /// With room for so many.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
         Self {
             map: HashMap::new(),
             order: Order::new(),
@@ -101,7 +103,7 @@ impl Exchanges {
     }
 
     /// One message. `found` gets the finished exchange, and one that had to make room.
-    pub(super) fn message(&mut self, seen: &Seen, message: Message, found: &mut Vec<Dns>) {
+    pub fn message(&mut self, seen: &Seen, message: Message, found: &mut Vec<Dns>) {
         let Some(question) = &message.question else { return };
         let key = Key {
             client: seen.client,
@@ -200,7 +202,7 @@ impl Exchanges {
     }
 
     /// Questions that got no answer in time.
-    pub(super) fn expire(&mut self, now: Mono) -> Vec<Dns> {
+    pub fn expire(&mut self, now: Mono) -> Vec<Dns> {
         let mut late = Vec::new();
         while let Some(exchange) = self.order.oldest().and_then(|key| self.map.get(key)) {
             if now.since(exchange.asked) < PATIENCE {

@@ -11,10 +11,10 @@
 //! message that cannot be read is counted; nothing here can hold up a packet. Losses are
 //! counted by the number of the next packet: those at the very end of a flood show with it.
 
-mod join;
+pub mod join;
 mod order;
 mod shares;
-mod tcp;
+pub mod tcp;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -26,25 +26,27 @@ const BUFFER_BYTES_MAX: usize = 2_048;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Sender and receiver.
-pub(super) type Direction = (Endpoint, Endpoint);
+pub type Direction = (Endpoint, Endpoint);
 
 /// One segment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Segment<'a> {
-    pub(super) sequence: u32,
-    pub(super) flags: u8,
+pub struct Segment<'a> {
+    /// Number of its first byte.
+    pub sequence: u32,
+    /// Flag bits.
+    pub flags: u8,
     /// What was copied of the payload.
-    pub(super) data: &'a [u8],
+    pub data: &'a [u8],
     /// The payload's length on the wire.
-    pub(super) length: u32,
+    pub length: u32,
 }
 
 /// All directions followed.
 #[derive(Debug, Default)]
-pub(super) struct Streams {
+pub struct Streams {
     map: HashMap<Direction, Stream>,
     /// Streams given up: a segment was missing, or the table was full.
-    pub(super) broken: u64,
+    pub broken: u64,
 }
 
 #[derive(Debug)]
@@ -60,7 +62,7 @@ struct Stream {
 
 impl Streams {
     /// Reads one segment; `message` gets each message that is now known as far as it can be.
-    pub(super) fn segment(
+    pub fn segment(
         &mut self,
         direction: Direction,
         segment: &Segment<'_>,
