@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use agentmon_tests::scenario::script::Script;
-use agentmon_tests::scenario::{Variant, all, scripts};
+use agentmon_tests::scenario::{Variant, all, logs, scripts};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 86_400;
@@ -69,8 +69,18 @@ fn the_files_are_what_the_scripts_write() {
         let mut script = Script::new(seed);
         write(&mut script);
         let file = format!("{}/scenarios/{name}/events.ndjson", env!("CARGO_MANIFEST_DIR"));
-        let written = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}"));
-        let same = written == script.ndjson();
-        assert!(same, "{file} is not what its script writes: run the make-scenarios program");
+        is_written(&file, &script.ndjson());
     }
+    for (name, write) in logs::ALL {
+        is_written(
+            &format!("{}/scenarios/{name}/messages.txt", env!("CARGO_MANIFEST_DIR")),
+            &write(),
+        );
+    }
+}
+
+#[track_caller]
+fn is_written(file: &str, text: &str) {
+    let written = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{file}: {e}"));
+    assert!(written == text, "{file} is not what its script writes: run make-scenarios");
 }

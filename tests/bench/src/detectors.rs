@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use agentmon_core::tier0::Tier0Config;
 use agentmon_core::tier0::rules::RULES;
 use agentmon_router::collect::syslog::{self, alarm};
+use agentmon_router::enforce;
 use anyhow::Context as _;
 
 use crate::tier0::{Kind, compared_ns, list, only, sample};
@@ -93,8 +94,17 @@ fn rows() -> anyhow::Result<Vec<Row>> {
         needs: "syslog".to_owned(),
         threshold: (rule.threshold)(&receiver),
         runs: "where syslog is received".to_owned(),
-        shown_by: "tests of the receiver".to_owned(),
+        shown_by: scenarios.get(rule.name).cloned().unwrap_or_default(),
     }));
+    rows.push(Row {
+        name: enforce::RULE.to_owned(),
+        tells: "what was done about something listed, and why".to_owned(),
+        needs: "`[enforce]`, a list with `block`".to_owned(),
+        threshold: "any hit, once enforcement is on".to_owned(),
+        runs: "router".to_owned(),
+        // Packets of the real kernel, not events.
+        shown_by: "the lab: enforce, with a device that asks for other names".to_owned(),
+    });
     Ok(rows)
 }
 

@@ -1,10 +1,10 @@
-//! Writes `tests/scenarios/*/events.ndjson` from the scripts. Deterministic; a test says
+//! Writes `tests/scenarios/*/events.ndjson` and `messages.txt` from the scripts. Deterministic; a test says
 //! when the files and the scripts differ.
 
 use std::path::Path;
 
 use agentmon_tests::scenario::script::Script;
-use agentmon_tests::scenario::scripts;
+use agentmon_tests::scenario::{logs, scripts};
 
 fn main() -> std::io::Result<()> {
     let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
@@ -14,6 +14,12 @@ fn main() -> std::io::Result<()> {
         let folder = scenarios.join(name);
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("events.ndjson"), script.ndjson())?;
+        eprintln!("{name}");
+    }
+    for (name, write) in logs::ALL {
+        let folder = scenarios.join(name);
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("messages.txt"), write())?;
         eprintln!("{name}");
     }
     Ok(())

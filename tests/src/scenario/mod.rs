@@ -5,6 +5,7 @@
 //!                      events.ndjson  one event per line, oldest first
 //!                      expect.toml    see [`Expect`]
 //!                      list.txt       optional: a blocklist
+//!                      messages.txt   instead of events: syslog (see `syslog`)
 //! ```
 //!
 //! Each attack has a benign twin of the same shape whose `expect.toml` holds no finding.
@@ -12,9 +13,11 @@
 //! ([`Variant`]): the verdict must stay the same.
 
 mod expect;
+pub mod logs;
 mod run;
 pub mod script;
 pub mod scripts;
+mod syslog;
 mod variant;
 mod wire;
 

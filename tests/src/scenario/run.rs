@@ -1,4 +1,4 @@
-//! Reads a scenario and plays it through the tier-0 engine.
+//! Reads a scenario and plays it through the tier-0 engine, or through the syslog receiver.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,7 @@ use agentmon_core::tier0::Engine;
 use agentmon_core::tier0::blocklist::Config;
 use agentmon_core::time::Timestamp;
 
+use super::syslog::{self, Message};
 use super::{Expect, Variant, judge};
 
 /// One folder of `tests/scenarios`.
@@ -16,8 +17,14 @@ pub struct Scenario {
     pub name: String,
     /// What must come of it.
     pub expect: Expect,
-    events: Vec<Event>,
-    list: Vec<u8>,
+    told: Told,
+}
+
+/// What happens in it.
+#[derive(Debug)]
+enum Told {
+    Events(Vec<Event>, Vec<u8>),
+    Messages(Vec<Message>),
 }
 
 /// Every scenario, by name.
@@ -44,6 +51,12 @@ impl Scenario {
         assert!(text("about.md").len() > 80, "{name}/about.md says too little");
         let expect = toml::from_str(&text("expect.toml"));
         let expect = expect.unwrap_or_else(|e| panic!("{name}/expect.toml: {e}"));
+        if folder.join("messages.txt").exists() {
+            let file = format!("{name}/messages.txt");
+            let messages = syslog::read(&text("messages.txt"), &file);
+            assert!(!messages.is_empty(), "{file} is empty");
+            return Self { name, expect, told: Told::Messages(messages) };
+        }
         let read = |(n, line): (usize, &str)| -> Event {
             serde_json::from_str(line)
                 .unwrap_or_else(|e| panic!("{name}/events.ndjson:{}: {e}", n + 1))
@@ -53,19 +66,35 @@ impl Scenario {
         let in_order = events.windows(2).all(|pair| pair[0].time <= pair[1].time);
         assert!(in_order, "{name}/events.ndjson: not oldest first");
         let list = std::fs::read(folder.join("list.txt")).unwrap_or_default();
-        Self { name, expect, events, list }
+        Self { name, expect, told: Told::Events(events, list) }
     }
 
     /// Plays it; complaints come back, none when the verdict is the expected one.
     #[must_use]
     pub fn play(&self, variant: Variant, seed: u64) -> Vec<String> {
+        match &self.told {
+            Told::Events(events, list) => self.play_events((events, list), variant, seed),
+            // See there.
+            Told::Messages(_) if matches!(variant, Variant::Shifted(_) | Variant::Jumped(_)) => {
+                Vec::new()
+            }
+            Told::Messages(messages) => judge(&self.expect, &syslog::play(messages, variant, seed)),
+        }
+    }
+
+    fn play_events(
+        &self,
+        (events, list): (&[Event], &[u8]),
+        variant: Variant,
+        seed: u64,
+    ) -> Vec<String> {
         let mut lists = Config::default().builder();
-        let report = lists.list("scenario", 0.8, &self.list);
+        let report = lists.list("scenario", 0.8, list);
         assert!(report.is_clean(), "{}/list.txt: {report}", self.name);
         let mut engine = Engine::new(&self.expect.settings, lists.build());
-        let first = self.events.first().map_or(Timestamp::EPOCH, |e| e.time);
+        let first = events.first().map_or(Timestamp::EPOCH, |e| e.time);
         let (mut found, mut new) = (Vec::new(), Vec::new());
-        for step in variant.steps(&self.events, seed) {
+        for step in variant.steps(events, seed) {
             match step.event {
                 Some(mut event) => engine.on_event(&mut event, &mut new),
                 None => engine.on_tick(step.clock, &mut new),

@@ -12,7 +12,7 @@ use agentmon_core::name::Name;
 use agentmon_core::time::Timestamp;
 
 /// 2026-06-01T08:00:00Z.
-const BEGIN_SECONDS: i64 = 1_780_300_800;
+pub(super) const BEGIN_SECONDS: i64 = 1_780_300_800;
 /// Response code for "no such name" (RFC 1035 section 4.1.1).
 pub const NXDOMAIN: u16 = 3;
 

@@ -9,7 +9,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 /// Collectors deliver events at most so late, in milliseconds: the nap of the netlink
 /// reader, the resolver's log buffer.
-const LATE_MS_MAX: u64 = 1_500;
+pub(super) const LATE_MS_MAX: u64 = 1_500;
 /// Quiet life before a scenario, so that detectors are past what they do at the start, and
 /// after it, so that those that wait decide.
 const QUIET: Duration = Duration::from_secs(600);

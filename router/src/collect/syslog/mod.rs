@@ -26,6 +26,8 @@ pub mod frame;
 mod hosts;
 pub mod kernel;
 mod listen;
+#[doc(hidden)]
+pub mod scene;
 mod sources;
 mod tls;
 
