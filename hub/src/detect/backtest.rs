@@ -248,7 +248,8 @@ fn toml_says(error: &toml::de::Error) -> String {
 }
 
 /// The section of the settings that a rule is of; none, where it is no detector's over history
-/// (authority, advice), goes by what lists say today, or judges the clock.
+/// (authority, advice), goes by what lists or the table of programs say today, or judges the
+/// clock.
 fn section(rule: &str) -> Option<&'static str> {
     Some(match rule {
         "new-domain" | "off-profile" | "volume-anomaly" => "baseline",
@@ -263,7 +264,7 @@ fn section(rule: &str) -> Option<&'static str> {
 /// The section that a detector is set by.
 fn section_of_detector(name: &str) -> &str {
     match name {
-        "baseline" | "beacon" | "unreported" => name,
+        "baseline" | "beacon" | "programs" | "unreported" => name,
         _ => "leaks",
     }
 }
@@ -415,7 +416,7 @@ mod tests {
         check(&["learning=true"], Err("want detect.SECTION.KEY"));
         check(
             &["leak.burst_bytes=1"],
-            Err("no such section; baseline, beacon, leaks, retro, unreported"),
+            Err("no such section; baseline, beacon, leaks, programs, retro, unreported"),
         );
         check(&["leaks.burst=1"], Err("`leaks.burst`: no such setting; "));
         check(&["leaks.burst_bytes=many"], Err("invalid type: string"));
@@ -429,7 +430,16 @@ mod tests {
     /// Or what they found would be called lost.
     #[test]
     fn every_rule_over_history_is_of_a_section_or_cannot_be_tried() {
-        let not = ["authority", "retro-hunt", "second-opinion", "sensor-silent"];
+        let not = [
+            "ancestry",
+            "authority",
+            "new-program",
+            "program-replaced",
+            "retro-hunt",
+            "second-opinion",
+            "sensor-silent",
+            "unknown-program",
+        ];
         for rule in crate::detect::rules::RULES {
             assert_eq!(section(rule.name).is_none(), not.contains(&rule.name), "{}", rule.name);
         }
