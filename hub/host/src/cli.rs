@@ -49,6 +49,8 @@ enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Remove what the program has written: identity and ring
+    Purge,
     /// What this machine lets the program see, and what it misses
     Check {
         /// One JSON object
@@ -78,6 +80,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Run => crate::run::run(config).map(|()| 0),
         Command::Once { json } => once(&config, json, out).map(|()| 0),
         Command::Join { file, offline } => take_line(&config, file, offline).map(|()| 0),
+        Command::Purge => crate::purge::purge(&config.resolved(), out).map(|()| 0),
         Command::Check { json } => check(&config, json, out),
     }
 }

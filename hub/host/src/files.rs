@@ -61,6 +61,8 @@ impl Files {
         let known: Arc<Mutex<HashMap<FileId, Option<Found>>>> = Arc::default();
         let results = Arc::clone(&known);
         std::thread::Builder::new().name("hashes".into()).spawn(move || {
+            // Files come opened.
+            crate::os::drop_all_privileges();
             for (id, mut file, path) in inbox {
                 let signer = signer(&file, &path);
                 let found = Found { sha256: sha256(&mut file).ok(), signer };

@@ -25,6 +25,7 @@ pub mod packages;
 pub mod platform;
 pub mod poll;
 pub mod processes;
+pub mod purge;
 pub mod redact;
 pub mod run;
 pub mod sockets;

@@ -69,6 +69,35 @@ pub fn wait_stop(timeout: Duration) -> io::Result<bool> {
     Ok(STOP.wait(timeout))
 }
 
+/// Before the first thread: what is never needed is given away.
+///
+/// # Errors
+/// What the system says; no harm.
+pub fn drop_privileges() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    crate::linux::privileges::at_start()?;
+    Ok(())
+}
+
+/// Of the thread that watches, once everything is open. From here on nothing can be opened
+/// again: a watch that fails ends the program, and who started it starts it again.
+///
+/// # Errors
+/// What the system says; no harm.
+pub fn keep_for_watching() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    crate::linux::privileges::keep(crate::linux::privileges::WATCHING)?;
+    Ok(())
+}
+
+/// Of a thread that needs none. Where there are none to give away nothing is lost.
+pub fn drop_all_privileges() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = crate::linux::privileges::keep(rustix::thread::CapabilitySet::empty()) {
+        tracing::debug!("privileges: {error}");
+    }
+}
+
 /// Others' work comes first from now on.
 ///
 /// # Errors

@@ -35,11 +35,10 @@ impl Packages {
         let packages = Self::default();
         let (table, folder) = (Arc::clone(&packages.0), folder.to_owned());
         // Without it there are no owners, which is what one that fails to start means too.
-        drop(
-            std::thread::Builder::new()
-                .name("packages".into())
-                .spawn(move || table.set(read(&folder))),
-        );
+        drop(std::thread::Builder::new().name("packages".into()).spawn(move || {
+            crate::os::drop_all_privileges();
+            table.set(read(&folder))
+        }));
         packages
     }
 

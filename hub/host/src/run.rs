@@ -1,7 +1,7 @@
 //! The service: watch, ring, forwarder.
 //!
 //! In: a checked [`Config`]. Out: nothing until a signal ends it. Threads: this one waits for
-//! signals, one watches, one sends. A watch that fails is opened again after a while; events
+//! signals, one watches, one sends. A watch that cannot be opened is tried again after a while; events
 //! wait in the ring for a hub that is away.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +43,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     if let Err(error) = os::yield_to_others() {
         tracing::debug!("lower priority: {error}");
     }
+    if let Err(error) = os::drop_privileges() {
+        tracing::warn!("privileges are kept: {error}");
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let counters = Counters::default();
     let ring = Arc::new(Ring::open_or_wait(&config.ring, &counters, Arc::clone(&clock))?);
@@ -57,12 +60,20 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         collectors: Arc::new(move || said.lock().unwrap_or_else(PoisonError::into_inner).clone()),
     };
     let mut forwarder = Forwarder::new(parts, forward::Shared::new(config.forward.clone()));
-    let sender =
-        std::thread::Builder::new().name("forward".into()).spawn(move || forwarder.run())?;
+    let sender = std::thread::Builder::new().name("forward".into()).spawn(move || {
+        os::drop_all_privileges();
+        forwarder.run()
+    })?;
     let (ended, bell) = (stop.clone(), Arc::clone(&wake));
     let watcher = std::thread::Builder::new().name("watch".into()).spawn(move || {
+        let mut opened = false;
         while !ended.is_set() {
-            if let Err(error) = watch(&config, &clock, &counters, &ring, &bell, &ended, &states) {
+            let parts = (&config, &clock, &counters);
+            if let Err(error) = watch(parts, &ring, &bell, &ended, &states, &mut opened) {
+                if opened && cfg!(target_os = "linux") {
+                    tracing::error!("watch: {error:#}; ending, to be started afresh");
+                    return;
+                }
                 tracing::error!("watch: {error:#}; again in {} s", AGAIN.as_secs());
                 *states.lock().unwrap_or_else(PoisonError::into_inner) =
                     vec![("watch".into(), format!("{error:#}"))];
@@ -70,6 +81,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             }
         }
     })?;
+    os::drop_all_privileges();
     tracing::info!("agentmon-host {} runs", env!("CARGO_PKG_VERSION"));
     let broken = loop {
         if os::wait_stop(LOOK_EVERY)? {
@@ -90,21 +102,25 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `opened`: set as soon as everything is open, and privileges are gone.
 fn watch(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-    counters: &Counters,
+    (config, clock, counters): (&Config, &Arc<dyn Clock>, &Counters),
     ring: &Ring,
     wake: &Wake,
     stop: &Stop,
     states: &States,
+    opened: &mut bool,
 ) -> anyhow::Result<()> {
     let mut watch = platform::open(&config.collect, Arc::clone(clock))?;
+    *opened = true;
     for (name, line) in &watch.coverage().lines {
         match line.as_str() {
             "ok" => tracing::info!("{name}: ok"),
             missing => tracing::warn!("{name}: {missing}"),
         }
+    }
+    if let Err(error) = os::keep_for_watching() {
+        tracing::warn!("privileges are kept: {error}");
     }
     watch.coverage().lines.clone_into(&mut states.lock().unwrap_or_else(PoisonError::into_inner));
     let accepted = counters.counter("host.events");

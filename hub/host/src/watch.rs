@@ -64,6 +64,8 @@ const RARER: u32 = 10;
 const PORTS_EVERY: Duration = Duration::from_secs(1);
 /// What the kernel's part told is taken at most this often: waking up costs more than reading.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
+/// How long to wait after a dump that failed.
+const DUMP_AGAIN: Duration = Duration::from_secs(1);
 /// A dump for a process that has just begun may cost more: one part in this many.
 const SHARE_CHASE: u32 = 2;
 /// How often old processes are forgotten, and late hashes told.
@@ -408,7 +410,14 @@ impl Watch {
     fn dump(&mut self, share: u32) -> anyhow::Result<Vec<Connection>> {
         let (now, mono) = (self.clock.wall(), self.clock.mono());
         let mut all: Vec<Seen> = Vec::new();
-        self.diag.dump(&mut all)?;
+        if let Err(error) = self.diag.dump(&mut all) {
+            // Needs no privilege to be opened again. What could not be asked is asked later.
+            tracing::debug!("{error}");
+            *self.lost.entry("host.dump_failed").or_default() += 1;
+            self.diag = Diag::open()?;
+            self.next_dump = mono.plus(DUMP_AGAIN);
+            return Ok(Vec::new());
+        }
         let mut over = Vec::new();
         if self.kernel.is_some() {
             // What began before the dump was taken is known after this.

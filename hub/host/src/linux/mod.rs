@@ -10,5 +10,6 @@ pub mod connector;
 pub mod containers;
 pub mod diag;
 pub mod ebpf;
+pub mod privileges;
 pub mod procfs;
 pub mod routes;
