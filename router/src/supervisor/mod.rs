@@ -11,6 +11,8 @@
 //! Reload is one step: everything that can fail (reading, checking, loading lists) happens
 //! before anything is changed; then the changed parts are swapped.
 
+#[cfg(test)]
+mod bad_input_tests;
 mod collectors;
 mod source;
 #[cfg(test)]

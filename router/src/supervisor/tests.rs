@@ -10,7 +10,7 @@ use crate::testhub::{Say, TestHub};
 
 /// Waits for something that must come true; patience grows by `AGENTMON_PATIENCE`.
 #[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let factor = std::env::var("AGENTMON_PATIENCE").ok().and_then(|p| p.parse().ok()).unwrap_or(1);
     for _ in 0..factor * 1_500 {
         if holds() {
