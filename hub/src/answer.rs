@@ -25,7 +25,7 @@ use crate::store::days::keep::{self, Desk};
 use crate::store::days::plan::Retention;
 use crate::store::export;
 use crate::store::writer::{Who, Writer};
-use crate::store::{FILE_NAME, StoreError, migrate, zeek};
+use crate::store::{FILE_NAME, StoreError, migrate, spans, zeek};
 use crate::{alert, deliver, enroll, feeds, llm, tls};
 
 /// Most addresses given to `enroll` that are kept for the certificate.
@@ -283,6 +283,13 @@ pub fn change(
             let incoming = import(writer, name, batch)?;
             let outcomes = writer.store(vec![incoming])?;
             Ok(vec![done(outcomes.iter().map(|o| o.stored).sum())])
+        }
+        Request::ImportSpan { name, log, epoch, since_us, until_us } => {
+            let new = writer.change(|c| {
+                let source = enroll::local_source(c, name, now)?;
+                spans::note(c, source, (*log, *epoch), (*since_us, *until_us))
+            })?;
+            Ok(vec![done(new)])
         }
         Request::ImportZeek { name, chunk } => {
             let new = writer.change(|c| {

@@ -104,7 +104,7 @@ impl Memory {
         let events: Result<Vec<_>, _> = self.kept.pending.iter().map(decode).collect();
         let events = events.with_context(|| format!("{} is damaged", self.path.display()))?;
         let n = events.len() as u64;
-        let new = send(self.batch(events))?;
+        let new = send.batch(self.batch(events))?;
         self.kept.next_seq += n;
         self.kept.pending.clear();
         self.save()?;

@@ -95,6 +95,19 @@ pub enum Request {
         /// [`agentmon_core::wire`] batch, base64.
         batch: String,
     },
+    /// Notes that only events of some times of a log are imported, in a stream of their own.
+    ImportSpan {
+        /// Name of the source; becomes a sensor.
+        name: String,
+        /// The epoch of the whole log.
+        log: u64,
+        /// That of these times of it.
+        epoch: u64,
+        /// From then on, in microseconds since 1970.
+        since_us: Option<i64>,
+        /// Up to then.
+        until_us: Option<i64>,
+    },
     /// Stores rows of one of Zeek's logs for a local, named source. The same again changes
     /// nothing.
     ImportZeek {

@@ -72,6 +72,7 @@ pub fn answer(
         | Request::NameDevice { .. }
         | Request::Cleanup { .. }
         | Request::Import { .. }
+        | Request::ImportSpan { .. }
         | Request::ImportZeek { .. } => {
             let clock = Arc::new(SystemClock);
             let mut writer = Writer::open(data_dir, &limits, Counters::default(), clock)?;

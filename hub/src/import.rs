@@ -38,12 +38,50 @@ const BATCH_EVENTS: usize = 20_000;
 /// Bytes in one batch, half of what the wire allows.
 const BATCH_BYTES: usize = wire::BATCH_BYTES_MAX / 2;
 
-/// Takes a batch to the store, stamped with the time of sending; returns how many of its
-/// events were new.
-pub type Send<'a> = &'a mut dyn FnMut(Batch) -> anyhow::Result<u64>;
+/// The store, as an import sees it.
+pub trait Sink {
+    /// Takes a batch, stamped with the time of sending; returns how many of its events were
+    /// new.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    fn batch(&mut self, batch: Batch) -> anyhow::Result<u64>;
 
-/// Events of which times are wanted. What lies outside is passed over, but has its number:
-/// whatever was imported of a log before, nothing is stored twice.
+    /// What is stored of a log, by the times that were wanted of it each time; from then on
+    /// `span` is one of them, in a stream of that epoch.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    fn stored(&mut self, _log: u64, _span: Span, _epoch: u64) -> anyhow::Result<Vec<Stored>> {
+        Ok(Vec::new())
+    }
+}
+
+impl<F: FnMut(Batch) -> anyhow::Result<u64>> Sink for F {
+    fn batch(&mut self, batch: Batch) -> anyhow::Result<u64> {
+        self(batch)
+    }
+}
+
+/// Where batches go.
+pub type Send<'a> = &'a mut dyn Sink;
+
+/// Part of a log that is stored: all events of those times, up to a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The stream it came in.
+    pub epoch: u64,
+    /// Of which times.
+    pub span: Span,
+    /// Number of the last.
+    pub seq: u64,
+}
+
+/// Events of which times are wanted. What lies outside is passed over, but has its number.
+///
+/// A log of which only some times are imported makes a stream of its own for them; what another
+/// import has brought of the same log ([`Stored`]) is not sent again. So each event is stored
+/// once, whichever times are asked for, in whichever order, and wherever an import ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// From this time on.
@@ -53,6 +91,15 @@ pub struct Span {
 }
 
 impl Span {
+    /// The epoch of the stream of these times of a log.
+    pub(crate) fn epoch(self, log: u64) -> u64 {
+        if self == Self::default() {
+            return log;
+        }
+        let point = |t: Option<Timestamp>| t.map_or(i64::MIN, Timestamp::micros).to_be_bytes();
+        epoch(&[b"span", &log.to_be_bytes(), &point(self.since), &point(self.until)])
+    }
+
     /// Is that time wanted?
     #[must_use]
     pub fn holds(&self, time: Timestamp) -> bool {
@@ -264,7 +311,9 @@ pub(crate) fn epoch(parts: &[&[u8]]) -> u64 {
 
 /// Events on their way, in the order of their sequence numbers.
 struct Stream {
-    epoch: u64,
+    log: u64,
+    /// What is stored already, once that was asked for.
+    stored: Option<Vec<Stored>>,
     next_seq: u64,
     waiting: Vec<Vec<u8>>,
     bytes: usize,
@@ -274,8 +323,22 @@ struct Stream {
 }
 
 impl Stream {
-    const fn new(epoch: u64, span: Span) -> Self {
-        Self { epoch, next_seq: 1, waiting: Vec::new(), bytes: 0, span, passed: 0 }
+    const fn new(log: u64, span: Span) -> Self {
+        Self { log, stored: None, next_seq: 1, waiting: Vec::new(), bytes: 0, span, passed: 0 }
+    }
+
+    /// Has the store the event that comes next?
+    fn known(&mut self, time: Timestamp, send: Send<'_>) -> anyhow::Result<bool> {
+        let stored = match &self.stored {
+            Some(stored) => stored,
+            None => {
+                let stored = send.stored(self.log, self.span, self.span.epoch(self.log))?;
+                self.stored.insert(stored)
+            }
+        };
+        let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
+        let seq = self.next_seq.saturating_add(waiting);
+        Ok(stored.iter().any(|part| seq <= part.seq && part.span.holds(time)))
     }
 
     /// An event with a number of its own, greater than the last.
@@ -290,8 +353,9 @@ impl Stream {
     }
 
     fn push(&mut self, event: &Event, send: Send<'_>) -> anyhow::Result<u64> {
-        if !self.span.holds(event.time) {
-            self.passed += 1;
+        let wanted = self.span.holds(event.time);
+        if !wanted || self.known(event.time, send)? {
+            self.passed += u64::from(!wanted);
             let new = self.flush(send)?;
             self.next_seq += 1;
             return Ok(new);
@@ -310,7 +374,7 @@ impl Stream {
             return Ok(0);
         }
         let batch = Batch {
-            epoch: self.epoch,
+            epoch: self.span.epoch(self.log),
             first_seq: self.next_seq,
             events: std::mem::take(&mut self.waiting),
             health: Health { version: env!("CARGO_PKG_VERSION").to_owned(), ..Health::default() },
@@ -319,7 +383,7 @@ impl Stream {
         };
         self.next_seq += u64::try_from(batch.events.len()).unwrap_or(u64::MAX);
         self.bytes = 0;
-        send(batch)
+        send.batch(batch)
     }
 }
 
@@ -328,6 +392,8 @@ mod tests {
     use std::collections::HashMap;
     use std::io::Write as _;
     use std::time::Duration;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -467,5 +533,80 @@ mod tests {
         };
         assert!(read(&plain) == read(&packed));
         assert!(open(dir.path(), |_| ()).err().unwrap().to_string().contains("not a file"));
+    }
+
+    /// A store of one source that ends an import after some batches.
+    #[derive(Default)]
+    struct Spans {
+        /// By epoch: its span, and how far it is stored.
+        parts: HashMap<u64, (Span, u64)>,
+        /// How often each event was stored, by its number in the log.
+        events: HashMap<u64, u32>,
+        left: usize,
+    }
+
+    impl Sink for Spans {
+        fn batch(&mut self, batch: Batch) -> anyhow::Result<u64> {
+            self.left = self.left.checked_sub(1).context("broken off")?;
+            let part = self.parts.entry(batch.epoch).or_default();
+            let mut new = 0;
+            for seq in (batch.first_seq..).take(batch.events.len()) {
+                if seq > part.1 {
+                    part.1 = seq;
+                    *self.events.entry(seq).or_default() += 1;
+                    new += 1;
+                }
+            }
+            Ok(new)
+        }
+
+        fn stored(&mut self, log: u64, span: Span, epoch: u64) -> anyhow::Result<Vec<Stored>> {
+            assert_eq!(epoch == log, span == Span::default());
+            self.parts.entry(epoch).or_insert((span, 0)).0 = span;
+            let part = |(epoch, (span, seq)): (&u64, &(Span, u64))| Stored {
+                epoch: *epoch,
+                span: *span,
+                seq: *seq,
+            };
+            Ok(self.parts.iter().map(part).collect())
+        }
+    }
+
+    proptest! {
+        /// Whatever times of a log are imported, in whatever order, wherever it ends, and
+        /// however it has grown: each wanted event is there, and once.
+        #[test]
+        fn each_event_once_whichever_times_are_asked_for(
+            times in prop::collection::vec(0i64..50, 1..60),
+            imports in prop::collection::vec((prop::option::of(0i64..50), prop::option::of(0i64..50), 0usize..6, 1usize..60), 0..6),
+        ) {
+            let at = |t: i64| Timestamp::from_secs(1_700_000_000 + t);
+            let mut store = Spans::default();
+            let mut wanted = std::collections::HashSet::new();
+            let all = (None, None, usize::MAX, usize::MAX);
+            for (since, until, left, length) in imports.into_iter().chain([all]) {
+                store.left = left;
+                let span = Span { since: since.map(at), until: until.map(at) };
+                let mut stream = Stream::new(7, span);
+                let mut read = || -> anyhow::Result<()> {
+                    for (n, t) in times.iter().enumerate().take(length) {
+                        let gap = agentmon_core::event::Gap { collector: String::new(), from: at(*t), reason: String::new(), lost: None };
+                        let event = Event { time: at(*t), body: Body::Gap(gap) };
+                        stream.push(&event, &mut store)?;
+                        if n % 7 == 0 {
+                            stream.flush(&mut store)?;
+                        }
+                    }
+                    stream.flush(&mut store).map(drop)
+                };
+                if read().is_ok() {
+                    let of = times.iter().take(length).enumerate().filter(|(_, t)| span.holds(at(**t)));
+                    wanted.extend(of.map(|(n, _)| n as u64 + 1));
+                }
+                prop_assert!(wanted.iter().all(|n| store.events.contains_key(n)));
+                prop_assert!(store.events.values().all(|times| *times == 1));
+            }
+            prop_assert_eq!(store.events.len(), times.len());
+        }
     }
 }

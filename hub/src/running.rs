@@ -223,6 +223,7 @@ impl Answers for Core {
             | Request::Forget { .. }
             | Request::ResetBaseline { .. }
             | Request::NameDevice { .. }
+            | Request::ImportSpan { .. }
             | Request::ImportZeek { .. } => self.change(request)?,
         };
         replies.into_iter().try_for_each(on)

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agentmon_core::Timestamp;
 use agentmon_core::tier0::Tier0Config;
 use agentmon_core::tier0::blocklist::{Blocklist, ListConfig};
 use agentmon_core::time::{Clock, SystemClock};
@@ -16,12 +17,12 @@ use base64::engine::general_purpose::STANDARD;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{ImportArgs, ImportKind};
-use super::backend::{Backend, ask};
+use super::backend::{Backend, ask, query};
 use super::context::{Context, Exit};
 use super::{import_conntrack, import_pcap, import_zeek, units, when};
 use crate::control::Request;
 use crate::import::ftl::{self, Database};
-use crate::import::{self, Log, Span, Summary};
+use crate::import::{self, Log, Sink, Span, Stored, Summary};
 
 /// Largest block list read.
 const LIST_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -62,8 +63,7 @@ fn databases(
         let database = Database::open(file)?;
         let bar = bar(file, u64::try_from(database.newest()).unwrap_or(0), Unit::Rows);
         let now = context.look.now;
-        let hub = &mut *context.hub;
-        let mut send = |batch: Batch| store(hub, sensor, batch);
+        let mut send = To { hub: &mut *context.hub, sensor, progress: &|| () };
         let progress = |id: i64| bar.set_position(u64::try_from(id).unwrap_or(0));
         let lists = (lists, fingerprint.as_str());
         let summary = ftl::pihole_ftl(&database, now, &config, lists, span, &progress, &mut send)
@@ -109,15 +109,72 @@ impl Job<'_> {
         let bar = bar(self.file, bytes, Unit::Bytes);
         let (now, zone, span) = (context.look.now, self.zone.clone(), self.span);
         let log = Log { input, written, now, zone, span };
-        let hub = &mut *context.hub;
-        let mut send = |batch: Batch| {
-            bar.set_position(read.get());
-            store(hub, self.sensor, batch)
-        };
+        let progress = || bar.set_position(read.get());
+        let mut send = To { hub: &mut *context.hub, sensor: self.sensor, progress: &progress };
         let summary = import::pihole_log(log, &self.config, lists, &mut send)
             .with_context(|| format!("importing {}", self.file.display()));
         bar.finish_and_clear();
         summary
+    }
+}
+
+/// Where imports of one sensor go, with a bar that shows how far the file is read.
+pub(super) struct To<'a> {
+    pub(super) hub: &'a mut dyn Backend,
+    pub(super) sensor: &'a str,
+    pub(super) progress: &'a dyn Fn(),
+}
+
+impl Sink for To<'_> {
+    fn batch(&mut self, batch: Batch) -> anyhow::Result<u64> {
+        (self.progress)();
+        store(self.hub, self.sensor, batch)
+    }
+
+    fn stored(&mut self, log: u64, span: Span, epoch: u64) -> anyhow::Result<Vec<Stored>> {
+        stored(self.hub, self.sensor, (log, epoch), span)
+    }
+}
+
+/// What is stored of a log, by streams.
+pub(super) fn stored(
+    hub: &mut dyn Backend,
+    sensor: &str,
+    (log, epoch): (u64, u64),
+    span: Span,
+) -> anyhow::Result<Vec<Stored>> {
+    let whole = span == Span::default();
+    if !whole {
+        let us = |t: Option<Timestamp>| t.map(Timestamp::micros);
+        let (since_us, until_us) = (us(span.since), us(span.until));
+        let name = sensor.to_owned();
+        let request = Request::ImportSpan { name, log, epoch, since_us, until_us };
+        ask(hub, &request, &mut |_| Ok(()))?;
+    }
+    let sql = "SELECT c.epoch, c.seq, s.since_us, s.until_us
+         FROM ingest_cursor c JOIN sensors n ON n.id = c.sensor
+             LEFT JOIN import_spans s
+                 ON s.sensor = c.sensor AND s.epoch = c.epoch AND s.log = CAST(? AS UBIGINT)
+         WHERE n.name = ? AND (s.log IS NOT NULL OR c.epoch = CAST(? AS UBIGINT))";
+    let log = serde_json::Value::from(log.to_string());
+    let mut parts = Vec::new();
+    let asked = query(hub, sql, vec![log.clone(), sensor.into(), log], &mut |row| {
+        let number = |at: usize| row.get(at).and_then(serde_json::Value::as_u64);
+        let time = |at: usize| {
+            let us = row.get(at).and_then(serde_json::Value::as_i64);
+            us.map(Timestamp::from_micros)
+        };
+        let span = Span { since: time(2), until: time(3) };
+        let (epoch, seq) = number(0).zip(number(1)).context("the hub told no cursor")?;
+        parts.push(Stored { epoch, span, seq });
+        Ok(())
+    });
+    match asked {
+        Ok(_) => Ok(parts),
+        // No store yet, or one of an older program: then there are no parts, and what came
+        // whole is known by its numbers.
+        Err(_) if whole => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
@@ -198,11 +255,10 @@ impl SpanArgs {
 pub(super) fn passed(n: u64) -> String {
     match n {
         0 => String::new(),
-        n => format!(
-            "; {} outside --since and --until passed over (a later import under the same \
-             --sensor begins behind them)",
-            units::plural(n, "event", "events")
-        ),
+        n => {
+            let n = units::plural(n, "event", "events");
+            format!("; {n} outside --since and --until passed over")
+        }
     }
 }
 

@@ -3,11 +3,10 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use agentmon_core::wire::Batch;
 use anyhow::Context as _;
 
 use super::context::Context;
-use super::import::{Unit, bar, passed, store};
+use super::import::{To, Unit, bar, passed};
 use super::units;
 use crate::import::conntrack::{Summary, conntrack};
 use crate::import::{self, Span};
@@ -23,11 +22,9 @@ pub(super) fn run(
         let read = Cell::new(0u64);
         let (mut input, written, bytes) = import::open(file, |n| read.set(read.get() + n))?;
         let bar = bar(file, bytes, Unit::Bytes);
-        let hub = &mut *context.hub;
-        let mut send = |batch: Batch| {
-            bar.set_position(read.get());
-            store(hub, sensor, batch)
-        };
+        let progress = || bar.set_position(read.get());
+        let (sensor, hub) = (sensor, &mut *context.hub);
+        let mut send = To { hub, sensor, progress: &progress };
         let summary = conntrack(&mut input, (written, bytes), span, &mut send)
             .with_context(|| format!("importing {}", file.display()));
         bar.finish_and_clear();

@@ -3,11 +3,10 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use agentmon_core::wire::Batch;
 use anyhow::Context as _;
 
 use super::context::Context;
-use super::import::{SpanArgs, Unit, bar, lists, passed, store};
+use super::import::{SpanArgs, To, Unit, bar, lists, passed};
 use super::units;
 use crate::import;
 use crate::import::pcap::{Capture, Summary, pcap};
@@ -39,11 +38,9 @@ pub(super) fn run(args: &PcapArgs, context: &mut Context<'_>) -> anyhow::Result<
         let (input, written, bytes) = import::open(file, |n| read.set(read.get() + n))?;
         let bar = bar(file, bytes, Unit::Bytes);
         let now = context.look.now;
-        let hub = &mut *context.hub;
-        let mut send = |batch: Batch| {
-            bar.set_position(read.get());
-            store(hub, &args.sensor, batch)
-        };
+        let progress = || bar.set_position(read.get());
+        let (sensor, hub) = (args.sensor.as_str(), &mut *context.hub);
+        let mut send = To { hub, sensor, progress: &progress };
         let capture = Capture { input, written, now, span };
         let summary = pcap(capture, &config, (blocklist, &fingerprint), &mut send)
             .with_context(|| format!("importing {}", file.display()));

@@ -8,12 +8,12 @@ use anyhow::Context as _;
 
 use super::backend::{Backend, ask, query};
 use super::context::Context;
-use super::import::{Unit, bar, passed, store};
+use super::import::{Unit, bar, passed, store, stored};
 use super::units;
 use crate::control::Request;
 use crate::import::zeek::record::Kind;
 use crate::import::zeek::{self, Sinks, Summary};
-use crate::import::{self, Span};
+use crate::import::{self, Sink, Span, Stored};
 use crate::store::zeek::Chunk;
 
 /// The first that cannot be read ends the command; what is no log is passed over.
@@ -53,10 +53,7 @@ fn one(
     let bar = bar(path, bytes, Unit::Bytes);
     // All three sinks ask the same hub, one after the other.
     let hub = RefCell::new(hub);
-    let mut batch = |batch: Batch| {
-        bar.set_position(read.get());
-        store(&mut **hub.borrow_mut(), sensor, batch)
-    };
+    let mut batch = Events { hub: &hub, sensor };
     let mut chunk = |chunk: Chunk| {
         bar.set_position(read.get());
         let request = Request::ImportZeek { name: sensor.to_owned(), chunk };
@@ -67,6 +64,22 @@ fn one(
     let summary = zeek::log(&mut input, kind, &mut sinks);
     bar.finish_and_clear();
     summary
+}
+
+/// Where its events go.
+struct Events<'a, 'h> {
+    hub: &'a RefCell<&'h mut dyn Backend>,
+    sensor: &'a str,
+}
+
+impl Sink for Events<'_, '_> {
+    fn batch(&mut self, batch: Batch) -> anyhow::Result<u64> {
+        store(&mut **self.hub.borrow_mut(), self.sensor, batch)
+    }
+
+    fn stored(&mut self, log: u64, span: Span, epoch: u64) -> anyhow::Result<Vec<Stored>> {
+        stored(&mut **self.hub.borrow_mut(), self.sensor, (log, epoch), span)
+    }
 }
 
 /// Lines of a log that an earlier import has read.

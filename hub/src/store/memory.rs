@@ -24,6 +24,8 @@ use crate::vendors::Vendors;
 pub(crate) const OPEN_FLOWS_MAX: usize = 524_288;
 /// Most epochs remembered per sensor: each is one restart of the sensor with its ring lost.
 pub(crate) const EPOCHS_MAX: usize = 256;
+/// The same of imports, where each is a stream of one file: some for each hour of some years.
+pub(crate) const IMPORT_EPOCHS_MAX: usize = 131_072;
 
 /// How far one epoch of a sensor is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,14 +105,14 @@ impl Memory {
         epochs.max_by_key(|(_, cursor)| cursor.updated).map(|((_, epoch), _)| *epoch)
     }
 
-    /// The epochs beyond [`EPOCHS_MAX`], longest unheard of first; forgotten here.
-    pub(crate) fn drop_old_epochs(&mut self, sensor: i32) -> Vec<u64> {
+    /// The epochs beyond `most`, longest unheard of first; forgotten here.
+    pub(crate) fn drop_old_epochs(&mut self, sensor: i32, most: usize) -> Vec<u64> {
         let epochs = self.cursors.range((sensor, 0)..=(sensor, u64::MAX));
-        let mut epochs: Vec<_> = epochs.map(|((_, epoch), c)| (c.updated, *epoch)).collect();
-        let excess = epochs.len().saturating_sub(EPOCHS_MAX);
+        let excess = epochs.clone().count().saturating_sub(most);
         if excess == 0 {
             return Vec::new();
         }
+        let mut epochs: Vec<_> = epochs.map(|((_, epoch), c)| (c.updated, *epoch)).collect();
         epochs.sort_unstable();
         let old: Vec<u64> = epochs.into_iter().take(excess).map(|(_, epoch)| epoch).collect();
         self.cursors.retain(|(of, epoch), _| *of != sensor || !old.contains(epoch));

@@ -28,6 +28,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0014_learning.sql"),
     include_str!("migrations/0015_indicators.sql"),
     include_str!("migrations/0016_programs.sql"),
+    include_str!("migrations/0017_import_spans.sql"),
 ];
 
 /// Newest version this program knows.

@@ -32,6 +32,7 @@ mod query_tests;
 pub mod readers;
 pub(crate) mod rows;
 pub mod sandbox;
+pub(crate) mod spans;
 pub mod staging;
 #[cfg(test)]
 mod story_tests;

@@ -16,7 +16,7 @@ use agentmon_router::counters::Counters;
 use super::fill::{
     name_of, push_connection, push_dns, push_done, push_firewall, push_gap, push_open, push_process,
 };
-use super::memory::{Cursor, Memory, OPEN_FLOWS_MAX};
+use super::memory::{Cursor, EPOCHS_MAX, IMPORT_EPOCHS_MAX, Memory, OPEN_FLOWS_MAX};
 use super::rows::{
     ConnectionRows, DnsRows, DoneRows, FirewallRows, GapRows, OpenKeyRows, OpenRows, ProcessRows,
 };
@@ -102,6 +102,8 @@ impl Staging {
         // (its ring evicts the oldest), which its own counters report.
         let repeated = known.map_or(0, |c| c.seq.saturating_add(1).saturating_sub(batch.first_seq));
         let repeated = usize::try_from(repeated).unwrap_or(usize::MAX).min(batch.events.len());
+        // What is imported comes from this machine.
+        let most = if batch.address.is_some() { EPOCHS_MAX } else { IMPORT_EPOCHS_MAX };
         let mut outcome = Outcome { repeated: as_u64(repeated), acked: last, ..Outcome::default() };
         let contact = Contact {
             health: batch.health,
@@ -140,7 +142,7 @@ impl Staging {
             cursor.updated = batch.received;
             memory.cursors.insert(at, cursor);
             self.cursors.insert(at, cursor);
-            let old = memory.drop_old_epochs(batch.sensor);
+            let old = memory.drop_old_epochs(batch.sensor, most);
             self.old_epochs.extend(old.into_iter().map(|epoch| (batch.sensor, epoch)));
         }
         outcome.cursor = memory.cursors.get(&at).map(|cursor| cursor.seq);

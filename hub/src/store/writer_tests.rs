@@ -97,7 +97,8 @@ impl Hub {
         let now = self.clock.wall();
         let health = Health { counters: vec![("accepted".into(), first_seq)], ..Health::default() };
         let batch = Batch { epoch, first_seq, events, health, sent: now };
-        let incoming = Incoming::from_batch(&batch, sensor, now, None);
+        let from = Some("192.0.2.1".into());
+        let incoming = Incoming::from_batch(&batch, sensor, now, from);
         Ok(self.writer.store(vec![incoming])?[0])
     }
     pub(super) fn one<T: duckdb::types::FromSql>(&self, sql: &str) -> T {
@@ -560,6 +561,25 @@ fn epochs_are_bounded() {
     }
     assert_eq!(hub.count("ingest_cursor"), 256);
     assert_eq!(hub.one::<u64>("SELECT min(epoch) FROM ingest_cursor"), 44);
+}
+
+/// A year of a log's days: each is known again.
+#[test]
+fn files_that_were_imported_are_not_forgotten() {
+    use agentmon_core::time::Clock;
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let events = vec![wire::encode_event(&dns(0, "192.0.2.1", "a.example", "203.0.113.1"))];
+    let now = hub.clock.wall();
+    for _ in 0..2 {
+        let incoming = |epoch| {
+            let health = Health::default();
+            let batch = Batch { epoch, first_seq: 1, events: events.clone(), health, sent: now };
+            Incoming::from_batch(&batch, 1, now, None)
+        };
+        hub.writer.store((0..366).map(incoming).collect()).unwrap();
+        assert_eq!((hub.count("ingest_cursor"), hub.count("dns")), (366, 366));
+    }
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Store {
         let capture = Capture { input: bytes, written, now, span };
         let config = Tier0Config::default();
         let lists = (Blocklist::default(), "");
-        pcap(capture, &config, lists, &mut |batch| self.take(batch))
+        pcap(capture, &config, lists, &mut |batch: Batch| self.take(batch))
     }
 
     fn flows(&self) -> Vec<Flow> {

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
+use agentmon_core::Timestamp;
 use anyhow::Context as _;
 
 use super::{Send, Span, Stream, epoch};
@@ -146,8 +147,10 @@ struct Open {
 impl Open {
     fn new(kind: Kind, first: &[u8], sinks: &mut Sinks<'_>) -> anyhow::Result<Self> {
         let log = epoch(&[b"zeek", format!("{kind:?}").as_bytes(), first]);
-        let chunk = Chunk { log, ..Chunk::default() };
-        Ok(Self { kind, known: (sinks.known)(log)?, stream: Stream::new(log, sinks.span), chunk })
+        // How far it has been read is another thing for other times.
+        let read = sinks.span.epoch(log);
+        let chunk = Chunk { log: read, ..Chunk::default() };
+        Ok(Self { kind, known: (sinks.known)(read)?, stream: Stream::new(log, sinks.span), chunk })
     }
 
     fn take(
@@ -170,7 +173,10 @@ impl Open {
             }
             Ok(Item::Dns(event)) => Some(event),
             Ok(Item::Said(said)) => {
-                self.chunk.said.extend(said);
+                let us = record.seconds("ts").map(|s| (s * 1e6) as i64);
+                if us.is_none_or(|us| sinks.span.holds(Timestamp::from_micros(us))) {
+                    self.chunk.said.extend(said);
+                }
                 None
             }
             Ok(Item::Nothing) => None,
