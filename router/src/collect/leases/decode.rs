@@ -226,6 +226,11 @@ mod tests {
             &[&format!("2001:db8::31 {MAC} my_pc br-lan"), &format!("fd00::31 {MAC} my_pc br-lan")],
         );
         check("# br-lan 000300010000 1 - 1711243009 31 62 2001:db8::/62\n", &[]);
+        // Since 2026 odhcpd escapes what is no letter, digit, dash, dot or underscore in a name.
+        check(
+            "# br-lan 00:00:5e:00:53:1f ipv4 broken\\x20Anna\\x27s\\x0a\\x23 -1 c000021f 32 192.0.2.31/32\n",
+            &[&format!("192.0.2.31 {MAC} Anna\\x27s\\x0a\\x23 br-lan")],
+        );
     }
 
     #[test]
