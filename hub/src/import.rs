@@ -14,6 +14,8 @@
 pub mod conntrack;
 pub mod ftl;
 pub mod pcap;
+pub mod python;
+pub mod python_config;
 pub mod zeek;
 
 use std::fs::File;

@@ -362,6 +362,7 @@ Examples:
   agentmon import conntrack events.txt --since 7d         of: conntrack -E -o timestamp > events.txt
   agentmon import pihole-ftl /etc/pihole/pihole-FTL.db      91 days, as a rule; again adds what is new
   agentmon import zeek /opt/zeek/logs                       every day's folder; then agentmon beacons
+  agentmon import agentmon-py events.db --config agentmon.toml > hub.toml
 Loading the same file again changes nothing; a file that has grown adds what is new.
 See also: agentmon sensors, agentmon dns sensor:import")]
     Import(ImportArgs),
@@ -743,6 +744,8 @@ pub(crate) enum ImportKind {
         span: super::import::SpanArgs,
     },
     Pcap(super::import_pcap::PcapArgs),
+    /// The database and the configuration of the Python agentmon
+    AgentmonPy(super::import_python::PythonArgs),
     /// Zeek's logs (conn, dns, http, ssl, open_*), TSV or JSON, plain or .gz
     Zeek {
         /// Files, or folders that are searched for them

@@ -13,7 +13,7 @@ use super::sheet::Cell;
 use super::text;
 use crate::detect::beacon::find::Span;
 use crate::detect::beacon::services::{self, Services};
-use crate::eval::beacon::{Plan, Report, Timing, home, measure};
+use crate::eval::beacon::{Plan, Report, home, measure};
 use crate::store::{self, Limits};
 
 /// What the project asks: recall at a jitter of 20 % and of 50 %, and false alarms a day.
@@ -26,10 +26,6 @@ pub(crate) struct EvalBeaconArgs {
     /// [default: a made-up day of 80 devices]
     #[arg(long, value_name = "DIR")]
     background: Option<PathBuf>,
-    /// What beats are due by: the one before, as programs that sleep are, or a clock, as those
-    /// of a timetable
-    #[arg(long, value_delimiter = ',', default_values = ["sleep", "clock"])]
-    timings: Vec<Timing>,
     /// Periods in seconds; above three hours two weeks are looked at
     #[arg(
         long,
@@ -53,8 +49,8 @@ pub(crate) struct EvalBeaconArgs {
     /// One JSON object
     #[arg(long)]
     json: bool,
-    /// Exit with 1 when recall (of sleeping programs) is below 0.95 at a jitter of 20 % or 0.9 at
-    /// 50 %, or there are more than 3 false alarms
+    /// Exit with 1 when recall is below 0.95 at a jitter of 20 % or 0.9 at 50 %, or there are
+    /// more than 3 false alarms
     #[arg(long)]
     exit_code: bool,
 }
@@ -67,7 +63,6 @@ pub(super) fn run(args: &EvalBeaconArgs, out: &mut dyn Write, look: &Look) -> an
     );
     anyhow::ensure!(args.periods.iter().all(|p| *p >= 10.0), "--periods from 10 s on");
     let plan = Plan {
-        timings: args.timings.clone(),
         periods: args.periods.clone(),
         jitters: args.jitters.clone(),
         losses: args.losses.clone(),
@@ -84,7 +79,7 @@ pub(super) fn run(args: &EvalBeaconArgs, out: &mut dyn Write, look: &Look) -> an
     } else {
         tables(&report, out, look)?;
     }
-    let good = GOALS.iter().all(|(j, least)| report.recall_at(*j, Timing::Sleep) >= *least)
+    let good = GOALS.iter().all(|(jitter, least)| report.recall_at(*jitter) >= *least)
         && report.background_findings <= FALSE_ALARMS_MAX;
     Ok(if args.exit_code && !good { Exit::Found } else { Exit::Fine })
 }
@@ -106,7 +101,6 @@ fn tables(report: &Report, out: &mut dyn Write, look: &Look) -> anyhow::Result<(
         .iter()
         .map(|c| {
             vec![
-                Cell::new(if c.timing == Timing::Sleep { "sleep" } else { "clock" }),
                 Cell::new(&format!("{:.0} s", c.period_s)),
                 number(c.jitter),
                 number(c.loss),
@@ -117,19 +111,8 @@ fn tables(report: &Report, out: &mut dyn Write, look: &Look) -> anyhow::Result<(
             ]
         })
         .collect();
-    let titles =
-        ["DUE BY", "PERIOD", "JITTER", "LOSS", "RECALL", "FOUND", "PERIOD RIGHT", "FALSE ALARMS"];
+    let titles = ["PERIOD", "JITTER", "LOSS", "RECALL", "FOUND", "PERIOD RIGHT", "FALSE ALARMS"];
     table(out, &titles.map(|title| (title, true)), rows, look)?;
-    for (timing, due) in [(Timing::Sleep, "the one before"), (Timing::Clock, "a clock")] {
-        let cells = report.cells.iter().filter(|cell| cell.timing == timing);
-        let mut jitters: Vec<f64> = cells.map(|cell| cell.jitter).collect();
-        jitters.sort_by(f64::total_cmp);
-        jitters.dedup();
-        for jitter in jitters {
-            let recall = report.recall_at(jitter, timing);
-            writeln!(out, "due by {due}, jitter {:.0} %: recall {recall:.3}", jitter * 100.0)?;
-        }
-    }
     writeln!(
         out,
         "background: {} devices, {} services, {} of them beat, {} findings",

@@ -19,7 +19,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::args::{ImportArgs, ImportKind};
 use super::backend::{Backend, ask, query};
 use super::context::{Context, Exit};
-use super::{import_conntrack, import_pcap, import_zeek, units, when};
+use super::{import_conntrack, import_pcap, import_python, import_zeek, units, when};
 use crate::control::Request;
 use crate::import::ftl::{self, Database};
 use crate::import::{self, Log, Sink, Span, Stored, Summary};
@@ -43,6 +43,7 @@ pub(crate) fn run(args: &ImportArgs, context: &mut Context<'_>) -> anyhow::Resul
             import_conntrack::run(files, sensor, span, context)?;
         }
         ImportKind::Pcap(args) => import_pcap::run(args, context)?,
+        ImportKind::AgentmonPy(args) => import_python::run(args, context)?,
         ImportKind::Zeek { paths, sensor, span } => {
             let span = span.read(context)?;
             import_zeek::run(paths, sensor, span, context)?;

@@ -45,6 +45,7 @@ mod fused;
 mod import;
 mod import_conntrack;
 pub(crate) mod import_pcap;
+mod import_python;
 mod import_zeek;
 mod incident;
 mod leaks;

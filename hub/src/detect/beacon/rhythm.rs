@@ -12,12 +12,7 @@
 //!
 //! Both are fitted to the gaps as well as they can be; the score is how much likelier the
 //! heart is, all gaps together, provided that each gap says so by itself a little
-//! ([`PER_GAP`]): a long series of not quite independent events is not a heart. The fewer the
-//! gaps, the better a heart fits chance by chance, and the further it has to be ahead.
-//!
-//! Where gaps say too little, [`super::clock`] asks whether the times keep to a clock.
-
-use super::clock::clock;
+//! ([`PER_GAP`]): a long series of not quite independent events is not a heart.
 
 /// Times closer together are one beat: a beat may be several connections and a question.
 pub const MERGE_SECONDS: f64 = 6.0;
@@ -43,24 +38,14 @@ const FINE: Grid = Grid {
     missed: &[0.02, 0.1, 0.2, 0.33],
     any: &[0.02, 0.12],
 };
-/// Of few gaps no story with many exceptions is told: it would fit anything.
-const FEW: Grid = Grid {
-    bells: &[0.004, 0.01, 0.025, 0.05, 0.09, 0.14, 0.2],
-    boxes: &[0.1, 0.2, 0.3, 0.4, 0.5],
-    missed: &[0.02, 0.1, 0.33],
-    any: &[0.02],
-};
-const FEW_GAPS: f64 = 12.0;
 /// What the heart has to be ahead for the freedom it was given, in nats.
 const FREEDOM: f64 = 1.5;
 /// Nats ahead at which the score is one half, and how fast it goes up.
-pub(super) const HALF: f64 = 1.0;
-pub(super) const STEEP: f64 = 0.25;
-/// With fewer gaps more is asked: so many nats, divided by the gaps. Of independent events, 3 to
-/// 10 gaps of them, three or four of a hundred series then score 0.3.
-const FEW_NATS: f64 = 14.0;
-/// From this score on a clock is not asked for.
-const HEARD: f64 = 0.9;
+const HALF: f64 = 1.0;
+const STEEP: f64 = 0.6;
+/// With fewer gaps than this more is asked, so much with none at all.
+const FEW: f64 = 10.0;
+const FEW_NATS: f64 = 1.0;
 /// A rough fit that is so far behind is not made finer.
 const BEHIND: f64 = -6.0;
 /// Nats ahead per gap from which the score counts, and from which it counts fully.
@@ -103,25 +88,15 @@ pub fn rhythm(times: &[i64]) -> Option<Rhythm> {
     if gaps.len() < GAPS_MIN {
         return None;
     }
-    let heart = by_gaps(&gaps);
-    if heart.score >= HEARD {
-        return Some(heart);
-    }
-    let clock = clock(&gaps).filter(|clock| clock.score > heart.score);
-    Some(clock.unwrap_or(heart))
-}
-
-/// By the lengths of the gaps alone.
-fn by_gaps(gaps: &[f64]) -> Rhythm {
     let beats = gaps.len() + 1;
-    let mut sorted = gaps.to_vec();
+    let mut sorted = gaps;
     sorted.sort_unstable_by(f64::total_cmp);
     let none = Rhythm { beats, ..Rhythm::default() };
     let n = sorted.len() as f64;
     let median = quantile(&sorted, 0.5);
     let short = sorted.iter().filter(|g| **g < SHORT * median).count() as f64;
     if short > SHORT_PART * n + 1.5 * (n * 0.15).sqrt() {
-        return none;
+        return Some(none);
     }
     let points = points(&sorted);
     let weight = n / points.len() as f64;
@@ -132,18 +107,25 @@ fn by_gaps(gaps: &[f64]) -> Rhythm {
     let rough = heart(&points, span, &periods, &ROUGH);
     let limit = BEHIND.min(-0.1 * n);
     if ahead(&rough) < limit {
-        return none;
+        return Some(none);
     }
     let certain = ahead(&rough) > CERTAIN.max(1.5 * PER_GAP[1] * n);
     let near = |p: &&f64| !certain || (**p - rough.period).abs() <= NEAR * rough.period;
     let periods: Vec<f64> = periods.iter().filter(near).copied().collect();
-    let fine = heart(&points, span, &periods, if n < FEW_GAPS { &FEW } else { &FINE });
+    let fine = heart(&points, span, &periods, &FINE);
     let heart = if fine.likelihood > rough.likelihood { fine } else { rough };
     let ahead = ahead(&heart);
     let each = ((ahead / n - PER_GAP[0]) / (PER_GAP[1] - PER_GAP[0])).clamp(0.0, 1.0);
-    let half = HALF + FEW_NATS / (n + 1.0);
+    let half = HALF + FEW_NATS * (1.0 - n / FEW).max(0.0);
     let score = each / (1.0 + (-(ahead - half) / STEEP).exp());
-    Rhythm { score, period: heart.period, jitter: heart.jitter, missed: heart.missed, beats, ahead }
+    Some(Rhythm {
+        score,
+        period: heart.period,
+        jitter: heart.jitter,
+        missed: heart.missed,
+        beats,
+        ahead,
+    })
 }
 
 fn gaps(times: &[i64]) -> Vec<f64> {
@@ -352,18 +334,6 @@ mod tests {
         check(10_800.0, 0.5, 0.0, 1.0, 0.9);
     }
 
-    /// Due at fixed times, early or late by half the period.
-    #[test]
-    fn clocks_are_heard() {
-        for (period, missed, least) in [(30.0, 0.3, 0.9), (300.0, 0.3, 0.95), (3_600.0, 0.0, 0.95)]
-        {
-            let beat = Beat { period, jitter: 0.5, missed };
-            let all = scores(20, |rng| synth::clock(rng, beat, DAY));
-            let heard = all.iter().filter(|r| r.score >= 0.9).count() as f64 / 20.0;
-            assert!(heard >= least, "{period} s, {missed} missed: {heard}");
-        }
-    }
-
     #[test]
     fn slow_hearts_are_heard_within_two_weeks() {
         for period in [21_600.0, 43_200.0, 86_400.0] {
@@ -378,13 +348,7 @@ mod tests {
         for mean in [20.0, 60.0, 432.0, 2_160.0] {
             let all = scores(100, |rng| synth::chance(rng, mean, DAY));
             let high = all.iter().filter(|r| r.score >= 0.3).count();
-            assert!(high <= 2, "mean {mean}: {high} of 100");
-        }
-        // Four to ten a day: few say little, and a browser's visits are not a heart.
-        for mean in [8_640.0, 12_000.0, 21_600.0] {
-            let all = scores(200, |rng| synth::chance(rng, mean, DAY));
-            let high = all.iter().filter(|r| r.score >= 0.3).count();
-            assert!(high <= 12, "mean {mean}: {high} of 200");
+            assert!(high <= 1, "mean {mean}: {high} of 100");
         }
     }
 

@@ -30,23 +30,6 @@ pub fn beats(rng: &mut StdRng, beat: Beat, seconds: f64) -> Vec<i64> {
     times
 }
 
-/// A clock for so many seconds: each beat is due at its time and comes early or late by the
-/// jitter, whatever the one before did.
-#[must_use]
-pub fn clock(rng: &mut StdRng, beat: Beat, seconds: f64) -> Vec<i64> {
-    let mut due = rng.random_range(0.0..beat.period);
-    let mut times = Vec::new();
-    while due < seconds {
-        let time = due + beat.period * beat.jitter * rng.random_range(-1.0..=1.0);
-        if (0.0..seconds).contains(&time) && rng.random::<f64>() >= beat.missed {
-            times.push(time as i64);
-        }
-        due += beat.period;
-    }
-    times.sort_unstable();
-    times
-}
-
 /// Independent events, `mean` seconds between them (a Poisson process).
 #[must_use]
 pub fn chance(rng: &mut StdRng, mean: f64, seconds: f64) -> Vec<i64> {

@@ -50,6 +50,7 @@ pub use self::config::{Config, PATHS_MAX};
 pub(in crate::collect) use self::counted::Counted;
 pub(crate) use self::exchange::{SOURCE, name_of};
 pub use self::reader::{ReadCounts, Reader, State};
+pub use self::types::number_of as record_type;
 
 /// A checkpoint without events (lines that say nothing) is committed this often.
 const QUIET_COMMIT_SECONDS: u64 = 5;

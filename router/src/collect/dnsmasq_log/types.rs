@@ -3,7 +3,7 @@
 
 /// The number of a type name; `type=65400` and RFC 3597's `TYPE65400` included.
 #[must_use]
-pub(super) fn number_of(name: &[u8]) -> Option<u16> {
+pub fn number_of(name: &[u8]) -> Option<u16> {
     // Nearly all queries of a home are of these.
     match name {
         b"A" => return Some(1),
