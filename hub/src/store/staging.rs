@@ -271,11 +271,13 @@ fn as_u64(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
-/// Fills in device and name where the sensor did not know them.
+/// Fills in device and name where the sensor did not know them. A connection is of the device
+/// that began it: its address may be another's by the time it ends.
 fn name(flow: &mut Flow, time: Timestamp, memory: &Memory) {
-    flow.mac = flow.mac.or_else(|| memory.devices.mac_of(flow.src.ip, time));
+    let began = began(flow, time);
+    let at = |time| memory.devices.mac_of(flow.src.ip, time);
+    flow.mac = flow.mac.or_else(|| at(began)).or_else(|| at(time));
     if flow.resolved.is_none() {
-        let began = began(flow, time);
         flow.resolved = memory.correlator.resolve(flow.src.ip, flow.mac, flow.dst.ip, began);
     }
 }

@@ -338,6 +338,37 @@ fn alerts_follow_the_device_not_the_address() {
     );
 }
 
+/// The kernel keeps a connection of an address that its device has left, for days.
+#[test]
+fn a_connection_is_of_the_device_that_began_it() {
+    const HOUR: i64 = 3_600;
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Hub::open(dir.path());
+    let lease = |s, mac, address| sighting(s, mac, address, None, DeviceSource::Lease);
+    let lasting = |s: i64, phase, begin: i64| {
+        let mut event = flow(s, 5, phase, "192.0.2.9", "203.0.113.1", 10);
+        let Body::Flow(flow) = &mut event.body else { unreachable!() };
+        flow.start = Some(at(begin));
+        flow.duration_ms = u64::try_from((s - begin) * 1_000).ok();
+        event
+    };
+    let events = [
+        lease(-9 * HOUR, 1, "192.0.2.9"),
+        lasting(-8 * HOUR, FlowPhase::Update, -8 * HOUR),
+        lease(-7 * HOUR, 1, "192.0.2.77"),
+        lease(-6 * HOUR, 2, "192.0.2.9"),
+        lasting(-5 * HOUR, FlowPhase::Update, -8 * HOUR),
+        lasting(-4 * HOUR, FlowPhase::End, -8 * HOUR),
+        flow(-3 * HOUR, 6, FlowPhase::End, "192.0.2.9", "203.0.113.1", 10),
+        flow(-2 * HOUR, 7, FlowPhase::End, "192.0.2.77", "203.0.113.1", 10),
+    ];
+    for (n, event) in (1..).zip(&events) {
+        hub.send(1, n, std::slice::from_ref(event));
+    }
+    let whose = "SELECT string_agg(right(mac, 2), ' ' ORDER BY time) FROM flows";
+    assert_eq!(hub.one::<String>(whose), "01 02 01");
+}
+
 #[test]
 fn a_device_seen_later_in_the_same_batch_has_its_alert() {
     let dir = tempfile::tempdir().unwrap();
