@@ -229,7 +229,7 @@ Examples:
   agentmon beacons --until 2026-11-20 --json
   agentmon beacons --profile rita             imported Zeek logs, scored as RITA 5 does
   agentmon beacons --profile rita --internal 198.51.100.0/24 --json
-  agentmon beacons --profile rita --defaults shipped --since 7d
+  agentmon beacons --profile rita --rolling --intel --defaults shipped --since 7d
 SCORE is how regular it is, RANK how little explains it; findings begin at a rank of 0.6.
 Import logs: agentmon import zeek PATH
 See also: agentmon flows, agentmon alerts rule:beacon, agentmon eval beacon")]
@@ -799,6 +799,13 @@ pub(crate) struct BeaconsArgs {
     /// Which of RITA's two sets of defaults
     #[arg(long, value_enum, default_value_t, value_name = "SET")]
     pub(crate) defaults: RitaDefaults,
+    /// The logs are a set to which days are added: destinations first seen within 7 days count
+    /// more, those known for 30 days less
+    #[arg(long)]
+    pub(crate) rolling: bool,
+    /// Count what the hub's lists of bad things have (see `agentmon feeds`)
+    #[arg(long)]
+    pub(crate) intel: bool,
     /// Only this source of imported logs
     #[arg(long, value_name = "NAME")]
     pub(crate) sensor: Option<String>,

@@ -70,8 +70,15 @@ pub(crate) fn run(args: &BeaconsArgs, context: &mut Context<'_>) -> anyhow::Resu
 
 fn own(args: &BeaconsArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
     let look = &context.look;
-    if args.since.is_some() || args.sensor.is_some() || !args.internal.is_empty() {
-        bail!("--since, --sensor and --internal are of --profile rita; --until says which day");
+    if args.since.is_some()
+        || args.sensor.is_some()
+        || !args.internal.is_empty()
+        || args.rolling
+        || args.intel
+    {
+        bail!(
+            "--since, --sensor, --internal, --rolling and --intel are of --profile rita; --until says which day"
+        );
     }
     let until = args.until.as_deref().map(|text| when::parse(text, look.now, &look.zone));
     let until = until.transpose().map_err(|error| anyhow::anyhow!("--until: {error}"))?;

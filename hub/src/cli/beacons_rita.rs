@@ -102,6 +102,18 @@ const EVER: &str = "SELECT DISTINCT c.src, c.dst, n.name FROM zeek_conn c
      JOIN zeek_name n USING (sensor, uid)
      WHERE NOT c.open AND n.source IN ('tls', 'http', 'proxy')";
 
+/// When anybody first went to a name, or to an address.
+const FIRST: &str = "SELECT n.name, epoch(min(c.time))::BIGINT FROM zeek_conn c
+         JOIN zeek_name n USING (sensor, uid)
+     WHERE n.source IN ('tls', 'http', 'proxy'){sensor} GROUP BY n.name
+     UNION ALL
+     SELECT c.dst, epoch(min(c.time))::BIGINT FROM zeek_conn c WHERE true{sensor} GROUP BY c.dst";
+
+/// Names and addresses that lists of bad things have, and that somebody went to.
+const LISTED: &str = "SELECT DISTINCT value FROM indicators
+     WHERE gone IS NULL AND kind IN ('name', 'address') AND (
+         value IN (SELECT dst FROM zeek_conn) OR value IN (SELECT name FROM zeek_name))";
+
 /// When a question was asked, whatever the hub made of it.
 const ASKED_AT: &str = "coalesce(c.sensor_time, c.time)";
 const ASKED: &str = "SELECT epoch(date_trunc('hour', coalesce(c.sensor_time, c.time)))::BIGINT, \
@@ -236,7 +248,35 @@ fn logs(
         }
         Some(())
     })?;
+    if args.rolling {
+        first_seen(args, &mut logs, hub)?;
+    }
+    if args.intel {
+        read(hub, LISTED, Vec::new(), "entries of lists", &mut |row| {
+            logs.listed.insert(row.first()?.as_str()?.to_owned());
+            Some(())
+        })?;
+    }
     Ok(logs)
+}
+
+/// Of all days there are, whatever the span asked for.
+fn first_seen(args: &BeaconsArgs, logs: &mut Logs, hub: &mut dyn Backend) -> anyhow::Result<()> {
+    let (sensor, params): (_, Vec<Value>) = match &args.sensor {
+        Some(name) => (
+            " AND c.sensor = (SELECT id FROM sensors WHERE name = ?)",
+            vec![name.as_str().into(), name.as_str().into()],
+        ),
+        None => ("", Vec::new()),
+    };
+    let sql = FIRST.replace("{sensor}", sensor);
+    read(hub, &sql, params, "destinations", &mut |row| {
+        let [dst, first] = row else { return None };
+        let (dst, first) = (dst.as_str()?.to_owned(), first.as_i64()?);
+        let known = logs.first_seen.entry(dst).or_insert(first);
+        *known = first.min(*known);
+        Some(())
+    })
 }
 
 /// Reads all rows; `what`: of what there were too many.

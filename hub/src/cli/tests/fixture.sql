@@ -140,3 +140,13 @@ INSERT INTO alerts
 INSERT INTO alert_parts
   (alert, rule, subject, first_seen, last_seen, findings, score, worst, why, learning) VALUES
   (7, 'beacon', 'updates.example', '2026-11-23 14:10:00', '2026-11-23 14:10:00', 1, 0.6, '2026-11-23 14:10:00', 'calls updates.example about every 5 min, 288 times, give or take 2 %', true);
+-- What Zeek's logs say, and a list that has one of the names.
+INSERT INTO zeek_conn BY NAME SELECT 1 AS sensor, 'C' || n AS uid,
+    '2026-11-23 10:00:00'::TIMESTAMP + to_minutes((n * 10)::INTEGER) AS time, '192.168.77.12' AS src, 6 AS proto, 40000 + n AS sport, 443 AS dport,
+    '203.0.113.8' AS dst, 30000000 AS bytes_out, 500 AS bytes_in, 1.0 AS duration, false AS open
+  FROM range(3) t(n);
+INSERT INTO zeek_name BY NAME SELECT 1 AS sensor, 'C' || n AS uid, 'listed.example' AS name,
+    'tls' AS source FROM range(3) t(n);
+INSERT INTO indicators (list, entry, kind, value, added, gone) VALUES
+  ('threats', 'listed.example', 'name', 'listed.example', '2026-11-20', NULL),
+  ('threats', 'gone.example', 'name', 'gone.example', '2026-11-20', '2026-11-21');

@@ -23,6 +23,8 @@ snapshots! {
     alert_folded: "alert 5 --around 1s";
     alert_json: "alert 2 --json --around 1m";
     alert_note: "alert 6 --around 1s";
+    rita_rolling_intel: "beacons --profile rita --rolling --intel --json";
+    rita_plain: "beacons --profile rita --json";
     baseline_table: "baseline";
     baseline_json: "baseline --json device:laptop";
     baseline_show: "baseline show laptop";

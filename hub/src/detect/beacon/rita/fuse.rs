@@ -21,6 +21,16 @@ pub const HOSTLESS: f64 = 0.1;
 pub const OTHER_TYPE: f64 = 0.15;
 /// Added to a domain with very many names that only those who asked for them went to.
 pub const INDIRECT: f64 = 0.15;
+/// Of a destination that a list of bad things names.
+pub const LISTED: f64 = 0.8;
+/// Added to it where so many bytes went there and back.
+pub const LISTED_MUCH: f64 = 0.15;
+/// Bytes that are much.
+pub const LISTED_BYTES: u64 = 25_000_000;
+/// Added where a destination is new in a rolling set of logs, taken off where it is old.
+const FIRST_SEEN: f64 = 0.15;
+/// Days up to which it is new, and from which it is old.
+const FIRST_SEEN_DAYS: [i64; 2] = [7, 30];
 /// Part of the hosts of one's own up to which a destination is rare.
 const RARE: f64 = 0.02;
 /// Part of them from which it is common.
@@ -45,6 +55,17 @@ pub fn prevalence(share: f64, defaults: Defaults) -> f64 {
     match share {
         s if s <= RARE => defaults.prevalence(),
         s if s >= COMMON => -defaults.prevalence(),
+        _ => 0.0,
+    }
+}
+
+/// What the time since a destination was first seen adds or takes off.
+#[must_use]
+pub const fn first_seen(seconds: i64) -> f64 {
+    const DAY: i64 = 86_400;
+    match seconds {
+        s if s <= FIRST_SEEN_DAYS[0] * DAY => FIRST_SEEN,
+        s if s >= FIRST_SEEN_DAYS[1] * DAY => -FIRST_SEEN,
         _ => 0.0,
     }
 }

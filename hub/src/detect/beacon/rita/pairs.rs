@@ -2,7 +2,7 @@
 //! that no name explains.
 //!
 //! In: [`Logs`]: connections, one per uid, in any order, and what was asked of DNS. Out:
-//! scored [`Row`]s, highest first; domains below which very many names were asked for are rows
+//! scored [`Row`]s, highest first, those that a list names included; domains below which very many names were asked for are rows
 //! without a source. Memory: the connections, and their times and sizes once more.
 //!
 //! Invariants: a connection counts once in each row; an open one gives bytes and duration,
@@ -73,6 +73,11 @@ pub struct Logs {
     pub asked: Vec<Asked>,
     /// Addresses that were answered for names below a domain.
     pub resolved: BTreeSet<(String, IpAddr)>,
+    /// When anybody first went to a name or address, in seconds; empty where logs are no
+    /// rolling set, to which days are added.
+    pub first_seen: BTreeMap<String, i64>,
+    /// Names and addresses that lists of bad things have.
+    pub listed: BTreeSet<String>,
 }
 
 /// One source and one destination.
@@ -153,6 +158,7 @@ impl Pair {
 
 /// What one scoring has in common.
 struct Round<'a> {
+    logs: &'a Logs,
     settings: &'a Settings,
     window: Option<Window>,
     shares: Shares,
@@ -170,7 +176,7 @@ pub fn analyse(logs: &Logs, settings: &Settings) -> Vec<Row> {
     let asked = |a: &&Asked| a.hour >= from && settings.keeps_question(a.src, a.dst);
     let asked: Vec<&Asked> = logs.asked.iter().filter(asked).collect();
     let shares = Shares::of(&kept, &asked, settings);
-    let round = Round { settings, window, shares, signs: Signs::of(&kept, settings) };
+    let round = Round { logs, settings, window, shares, signs: Signs::of(&kept, settings) };
     let names = by_name(&kept, settings);
     let addresses = by_address(&kept, &names, &logs.ever, settings);
     let pairs: Pairs = names.into_iter().chain(addresses).collect();
@@ -263,9 +269,16 @@ fn row(src: IpAddr, target: &Target, pair: &Pair, round: &Round<'_>) -> Option<R
     let lasts = fuse::bucket(pair.seconds, fuse::LONG);
     let strobe = pair.connections >= TIMES_MAX as u64;
     let strobes = if strobe { fuse::STROBE } else { 0.0 };
-    if beacon.is_none() && lasts == 0.0 && !strobe {
+    let dst = match target {
+        Target::Name(name) => name.clone(),
+        Target::Address(ip) => ip.to_string(),
+    };
+    let listed = round.logs.listed.contains(&dst);
+    if beacon.is_none() && lasts == 0.0 && !strobe && !listed {
         return None;
     }
+    let first = round.window.zip(round.logs.first_seen.get(&dst));
+    let known = first.map_or(0.0, |(window, first)| fuse::first_seen(window.hi - first));
     let prevalence = match target {
         Target::Address(dst) if round.settings.is_internal(*dst) => {
             round.shares.of_target(&Target::Address(src))
@@ -275,6 +288,8 @@ fn row(src: IpAddr, target: &Target, pair: &Pair, round: &Round<'_>) -> Option<R
     let when = |condition: bool, modifier: f64| if condition { modifier } else { 0.0 };
     let hostless = pair.hostless && matches!(target, Target::Address(_));
     let modifiers = [
+        known,
+        when(listed && pair.bytes >= fuse::LISTED_BYTES, fuse::LISTED_MUCH),
         fuse::prevalence(prevalence, defaults),
         when(hostless, fuse::HOSTLESS),
         when(pair.other, fuse::OTHER_TYPE),
@@ -282,10 +297,7 @@ fn row(src: IpAddr, target: &Target, pair: &Pair, round: &Round<'_>) -> Option<R
     ];
     Some(Row {
         src: Some(src),
-        dst: match target {
-            Target::Name(name) => name.clone(),
-            Target::Address(ip) => ip.to_string(),
-        },
+        dst,
         connections: pair.connections,
         open: pair.open,
         bytes: pair.bytes,
@@ -293,6 +305,6 @@ fn row(src: IpAddr, target: &Target, pair: &Pair, round: &Round<'_>) -> Option<R
         prevalence,
         subdomains: 0,
         beacon,
-        final_score: fuse::fuse(&[beats, lasts, strobes], &modifiers),
+        final_score: fuse::fuse(&[beats, lasts, strobes, when(listed, fuse::LISTED)], &modifiers),
     })
 }

@@ -408,3 +408,43 @@ fn very_many_names_are_a_row_of_their_own() {
     logs.connections.push(connection(1_000_000, "192.168.7.3", "203.0.113.9"));
     near(super::analyse(&logs, &Settings::default())[0].final_score, 0.4);
 }
+
+/// Two beacons of a day, one to a place known for so many days.
+#[track_caller]
+fn check_first_seen(days: i64, expected: f64) {
+    let hour = |n: i64| connection(n * 3_600, "10.0.0.9", "203.0.113.7");
+    let mut logs = Logs { connections: (0..25).map(hour).collect(), ..Logs::default() };
+    let before = analyse(&logs.connections.clone(), &Settings::default());
+    logs.first_seen.insert("203.0.113.7".into(), 24 * 3_600 - days * 86_400);
+    let after = super::analyse(&logs, &Settings::default());
+    near(after[0].final_score - before[0].final_score, expected);
+}
+
+#[test]
+fn what_is_new_in_a_rolling_set_counts_more_and_what_is_old_less() {
+    check_first_seen(0, 0.15);
+    check_first_seen(7, 0.15);
+    check_first_seen(8, 0.0);
+    check_first_seen(29, 0.0);
+    check_first_seen(30, -0.15);
+    check_first_seen(90, -0.15);
+}
+
+#[test]
+fn what_a_list_names_is_a_row_of_its_own_and_much_of_it_counts_more() {
+    let once = |bytes: u64| Connection {
+        bytes_out: bytes,
+        bytes_in: 0,
+        ..connection(100, "10.0.0.9", "203.0.113.7")
+    };
+    let scores = |bytes: u64, listed: &str| -> Vec<f64> {
+        let connections = vec![once(bytes), once(0)];
+        let listed = [listed.to_owned()].into();
+        let logs = Logs { connections, listed, ..Logs::default() };
+        super::analyse(&logs, &Settings::default()).iter().map(|row| row.final_score).collect()
+    };
+    assert!(scores(1_000, "198.51.100.1").is_empty());
+    near(scores(1_000, "203.0.113.7")[0], 0.8);
+    near(scores(24_999_999, "203.0.113.7")[0], 0.8);
+    near(scores(25_000_000, "203.0.113.7")[0], 0.95);
+}
