@@ -11,6 +11,7 @@ pub(crate) mod catalogue;
 pub(crate) mod judge;
 pub(crate) mod learn;
 pub(crate) mod replay;
+pub(crate) mod settings;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub(crate) fn read_policy(path: &Path) -> anyhow::Result<Option<Policy>> {
     toml::from_str(&text).map(Some).with_context(|| path.display().to_string())
 }
 
-fn read_text(path: &Path) -> anyhow::Result<Option<String>> {
+pub(crate) fn read_text(path: &Path) -> anyhow::Result<Option<String>> {
     let shown = || path.display().to_string();
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -187,6 +187,7 @@ Examples:
   agentmon authority test --since 7d          what it would have said of the last week
   agentmon authority explain 1234567890       why one connection is allowed or not
   agentmon authority learn --process claude-code --since 7d
+  agentmon authority audit --claude-settings ~/.claude/settings.json
 A policy is authority.toml in the data directory; the shortest one is
   authority = [{process = \"claude-code\", allowed = [\"api.anthropic.com\"]}]
 See also: agentmon agents, agentmon alerts rule:authority")]

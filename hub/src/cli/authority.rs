@@ -1,5 +1,5 @@
-//! `agentmon authority`: check a policy, explain one decision, try it on the past, and have
-//! grants proposed from what was seen.
+//! `agentmon authority`: check a policy, explain one decision, try it on the past, have grants
+//! proposed from what was seen, and hold agents' own settings beside it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use crate::authority::{policy_path, read_policy};
 use crate::control::QUERY_ROWS_MAX;
 
 /// How far back a policy is tried and learnt from.
-const SINCE_LONG: &str = "7d";
+pub(super) const SINCE_LONG: &str = "7d";
 
 #[derive(Args, Debug)]
 pub(crate) struct AuthorityArgs {
@@ -57,6 +57,16 @@ enum Action {
         #[command(flatten)]
         list: ListArgs,
     },
+    /// What an agent's own settings allow it, beside what it reached; exit code 1 when it
+    /// reached more
+    #[command(after_help = "\
+Examples:
+  agentmon authority audit --claude-settings ~/.claude/settings.json
+  agentmon authority audit --codex-config ~/.codex/config.toml --since 30d
+  agentmon authority audit --cursor-sandbox ~/.cursor/sandbox.json --json
+denied: its settings forbid it; beyond: no entry allows it and its maker does not need it;
+unused: an entry that nothing used; shared: counters of thousands of programs; own: its service's")]
+    Audit(super::audit::AuditArgs),
     /// The smallest grants that would have allowed what a process did; you decide which to keep
     Learn {
         /// Its id in the policy or the catalogue, or a program's name
@@ -79,12 +89,13 @@ pub(crate) const TERMS: &Terms = &[
     (Key::Sensor, Term::Sensor("c.sensor")),
 ];
 
-/// One of the four.
+/// One of the five.
 pub(crate) fn run(args: &AuthorityArgs, context: &mut Context<'_>) -> anyhow::Result<Exit> {
     match &args.action {
         Action::Check { file } => check(file.as_deref(), context),
         Action::Explain { id } => explain(*id, context),
         Action::Test { policy, list } => test(policy.as_deref(), list, context),
+        Action::Audit(args) => super::audit::run(args, context),
         Action::Learn { process, list } => learn(process, list, context),
     }
 }

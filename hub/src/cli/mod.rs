@@ -14,6 +14,7 @@ mod alert;
 mod alerts;
 mod allow;
 mod args;
+mod audit;
 mod authority;
 mod backend;
 mod backtest;

@@ -151,3 +151,46 @@ fn grants_are_proposed_and_what_is_wrong_is_told() {
     std::fs::remove_file(dir.path().join("authority.toml")).unwrap();
     assert!(run_by(&mut hub, "authority check", plain()).exit.contains("there is no policy"));
 }
+
+/// The list an agent was given, and what it did; the twin is held by its list.
+#[test]
+fn an_agents_own_settings_beside_what_it_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = there(dir.path(), POLICY);
+    let file = dir.path().join("settings.json");
+    let command = format!("authority audit --claude-settings {}", file.display());
+    let mut run = |settings: &str| {
+        std::fs::write(&file, settings).unwrap();
+        run_by(&mut hub, &command, plain())
+    };
+    let ran = run(r#"{"sandbox": {"enabled": true, "allowUnsandboxedCommands": false, "network": {
+            "allowedDomains": ["a.paste.example.com", "never.example"], "deniedDomains": ["b.paste.example.com"]}}}"#);
+    says(
+        &ran,
+        "Found",
+        &[
+            "claude-code denied laptop curl b.paste.example.com 443 1",
+            "claude-code beyond laptop curl paste.example.com 443 2",
+            "claude-code unused never.example",
+            "claude-code own laptop curl api.anthropic.com 443 1",
+            "claude-code given laptop curl a.paste.example.com 443 1",
+        ],
+    );
+    assert!(!ran.out.contains("news.example.org"), "another program's: {}", ran.out);
+    assert!(ran.out.lines().nth(1).is_some_and(|l| l.contains("denied")), "worst first");
+    let held = run(
+        r#"{"sandbox": {"enabled": false, "network": {"allowedDomains": ["*.example.com", "paste.example.com"]}}, "permissions": {}}"#,
+    );
+    says(&held, "Fine", &["claude-code given laptop curl paste.example.com 443 2"]);
+    assert!(held.err.contains("the sandbox is not switched on"), "{}", held.err);
+    assert!(run("[]").exit.contains("settings.json"));
+    let codex = dir.path().join("config.toml");
+    std::fs::write(&codex, "sandbox_mode = \"read-only\"").unwrap();
+    let none =
+        run_by(&mut hub, &format!("authority audit --codex-config {}", codex.display()), plain());
+    assert!(
+        none.exit == "Fine" && none.err.contains("codex: no connection of it was seen"),
+        "{}",
+        none.err
+    );
+}
