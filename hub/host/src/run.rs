@@ -7,6 +7,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use agentmon_core::Event;
+use agentmon_core::event::{Body, Gap};
 use agentmon_core::time::{Clock, SystemClock};
 use agentmon_core::wire;
 use agentmon_router::collect::Stop;
@@ -125,7 +127,10 @@ fn watch(
     watch.coverage().lines.clone_into(&mut states.lock().unwrap_or_else(PoisonError::into_inner));
     let accepted = counters.counter("host.events");
     let mut told = std::collections::BTreeMap::new();
-    let mut events = Vec::new();
+    // What happened before this moment nobody saw; the hub must not take it for a way around.
+    let now = clock.wall();
+    let gap = Gap { collector: "watch".into(), from: now, reason: "restart".into(), lost: None };
+    let mut events = vec![Event { time: now, body: Body::Gap(gap) }];
     while !stop.is_set() {
         let pause = watch.step(&mut events)?;
         if !events.is_empty() {

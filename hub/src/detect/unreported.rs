@@ -7,7 +7,8 @@
 //! somebody goes around it.
 //!
 //! Judged only while the agent was there: it told of something of this address before and
-//! after. An agent that only looks now and then owes no short connections: of it only flows of
+//! after; what happened while it was being restarted (it tells of that, [`RESTART_S`] at most)
+//! nobody could tell. An agent that only looks now and then owes no short connections: of it only flows of
 //! [`LOOKED_AT`] and longer count.
 
 use std::net::IpAddr;
@@ -30,6 +31,8 @@ const WINDOW: Duration = Duration::from_secs(3_600);
 const LATE: Duration = Duration::from_secs(120);
 /// Clocks and the moment at which a connection is first seen differ.
 const APART_S: i64 = 600;
+/// So long before an agent's start it may have been away for the start alone.
+const RESTART_S: i64 = 900;
 /// A connection that lasts is seen by an agent that only looks.
 const LOOKED_AT: Duration = Duration::from_secs(120);
 /// Fewer are an accident.
@@ -77,6 +80,7 @@ impl Windowed for Unreported {
             APART_S,
             i64::try_from(LOOKED_AT.as_millis()).unwrap_or(i64::MAX),
             i64::try_from(FINDINGS_MAX).unwrap_or(i64::MAX),
+            RESTART_S,
         ])?;
         let mut findings = Vec::new();
         while let Some(row) = rows.next()? {
@@ -102,6 +106,14 @@ const SQL: &str = "WITH told AS (
         WHERE c.time BETWEEN make_timestamp($1) - INTERVAL 1 HOUR AND make_timestamp($2) + INTERVAL 1 HOUR
             AND c.direction = 'out'
         GROUP BY ALL),
+    restarts AS (
+        SELECT g.sensor, g.time + INTERVAL 1 MINUTE AS until,
+            coalesce(max(c.time), g.time - to_seconds($6)) AS since
+        FROM gaps g LEFT JOIN process_conns c ON c.sensor = g.sensor AND c.time < g.time
+            AND c.time > g.time - to_seconds($6)
+        WHERE g.reason = 'restart' AND g.time > make_timestamp($1) - INTERVAL 1 HOUR
+            AND g.time < make_timestamp($2) + INTERVAL 1 HOUR
+        GROUP BY g.sensor, g.time),
     seen AS (
         SELECT t.sensor AS host, f.src, f.proto, f.sport, f.dst, f.dport,
             coalesce(f.start, f.time) AS began, f.name
@@ -109,6 +121,8 @@ const SQL: &str = "WITH told AS (
         WHERE f.time BETWEEN make_timestamp($1) AND make_timestamp($2) AND f.proto IN (6, 17)
             AND f.replied AND coalesce(f.start, f.time) > t.since + INTERVAL 1 MINUTE
             AND f.time < t.until
+            AND NOT EXISTS (FROM restarts r WHERE r.sensor = t.sensor
+                AND coalesce(f.start, f.time) BETWEEN r.since AND r.until)
             AND (NOT t.looks OR coalesce(f.duration_ms, 0) >= $4)),
     judged AS (
         SELECT s.*, NOT EXISTS (FROM process_conns c
@@ -176,6 +190,11 @@ mod tests {
     /// Flows of the router (sensor 2) and connections of the agent (sensor 1), by source port
     /// from 0; the first and the last connection only say that the agent was there.
     fn run(flows: u32, told: u32, ends: &str, duration_ms: u32) -> Vec<Finding> {
+        run_and(flows, told, ends, duration_ms, "")
+    }
+
+    /// And what else happened.
+    fn run_and(flows: u32, told: u32, ends: &str, duration_ms: u32, also: &str) -> Vec<Finding> {
         let dir = tempfile::tempdir().unwrap();
         let db = open_write(dir.path(), &Limits::default()).unwrap();
         db.execute_batch(&format!(
@@ -192,7 +211,34 @@ mod tests {
                 FROM (VALUES ('2026-11-23 14:00:00'::TIMESTAMP), ('2026-11-23 14:50:00')) v(t);"
         ))
         .unwrap();
+        db.execute_batch(also).unwrap();
         Unreported.run(&db, NOW).unwrap()
+    }
+
+    /// At that time the agent said that it began.
+    fn began(at: &str) -> String {
+        format!(
+            "INSERT INTO gaps VALUES ('2026-11-23 {at}', 1, 'watch', '2026-11-23 {at}', 'restart', NULL)"
+        )
+    }
+
+    #[test]
+    fn an_agent_that_is_restarted_owes_nothing_for_the_while() {
+        assert_eq!(run_and(10, 0, "", 1_000, &began("14:22:00")), []);
+        // Long before, and long after: it was not away for that.
+        assert_eq!(run_and(10, 0, "", 1_000, &began("14:10:00")).len(), 1);
+        assert_eq!(run_and(10, 0, "", 1_000, &began("14:45:00")).len(), 1);
+        // Killed for longer than a restart takes.
+        let killed = "UPDATE flows_done SET time = time - INTERVAL 14 MINUTE, start = start - INTERVAL 14 MINUTE;";
+        assert_eq!(run_and(10, 0, "", 1_000, &(killed.to_owned() + &began("14:22:00"))).len(), 1);
+    }
+
+    #[test]
+    fn while_the_hub_was_away_or_the_agent_is_late_nothing_is_owed_yet() {
+        // Its last word so far is older than the connections: they are judged when it has told.
+        let late = "DELETE FROM process_conns WHERE time > '2026-11-23 14:10:00'";
+        assert_eq!(run_and(10, 0, "", 1_000, late), []);
+        assert_eq!(run(10, 10, "", 1_000), [], "and then all is told");
     }
 
     #[test]

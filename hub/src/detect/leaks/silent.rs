@@ -79,7 +79,8 @@ pub(crate) fn run(db: &Connection, now: Timestamp) -> Result<Vec<Finding>, Store
     let sql = format!(
         "SELECT s.name, epoch_us(s.last_seen), epoch_us(s.last_sent), coalesce(s.pending, 0),
              (SELECT epoch_us(max(c.updated)) FROM ingest_cursor c WHERE c.sensor = s.id),
-             (SELECT count(*) FROM gaps g WHERE g.sensor = s.id AND g.time > make_timestamp($1)),
+             (SELECT count(*) FROM gaps g WHERE g.sensor = s.id AND g.time > make_timestamp($1)
+                AND g.collector <> 'watch'),
              (SELECT coalesce(sum(g.lost), 0)::UBIGINT FROM gaps g
                  WHERE g.sensor = s.id AND g.time > make_timestamp($1)),
              (SELECT string_agg(c.name || ': ' || c.state, '; ' ORDER BY c.name)
