@@ -1,7 +1,7 @@
 //! Connections that the kernel's part told of, of every network namespace.
 //!
 //! In: [`Flow`]s as they begin and end, with their owners. Out: [`Connection`]s: one when it
-//! begins, one now and then while it lasts, one at the end. Pure.
+//! has lasted for [`YOUNG`], one now and then while it lasts, one at the end. Pure.
 //!
 //! TCP is told when it is established; of UDP each peer of a socket is a connection, which is
 //! over when the socket is closed or [`UDP_IDLE`] after the last word of it. A connected UDP
@@ -34,6 +34,8 @@ const UDP_IDLE: Duration = Duration::from_secs(180);
 const ENDED_MAX: usize = 16_384;
 /// Dumps that lack a connection before it is taken for over: its end was lost.
 const MISSED_MAX: u8 = 2;
+/// One that is over sooner is told once, at its end: that halves what a busy host tells.
+pub const YOUNG: Duration = Duration::from_millis(500);
 /// How long dumps come sooner for one that was accepted by nobody known.
 const OWNER_WANTED: Duration = Duration::from_secs(10);
 /// Ports from here on are picked by systems, below by people (RFC 6335 and Linux's default).
@@ -62,6 +64,8 @@ pub struct Flows {
     live: HashMap<u64, Vec<Live>>,
     count: usize,
     ended: VecDeque<(Ends, u64)>,
+    /// Not told yet: short ones are told once, at their end.
+    young: VecDeque<(Mono, u64)>,
     netns: u64,
     boot: u64,
     /// Whether what goes from this machine to itself is told.
@@ -161,9 +165,15 @@ impl Flows {
             return out;
         }
         let mut live = self.fresh(flow, owner, now, mono);
-        if live.flow.local.port != 0 {
+        if flow.way == Way::Listens {
             live.told = Some(mono);
             out.push(tell(&live, FlowPhase::Update, mono));
+        } else {
+            if self.young.len() >= FLOWS_MAX {
+                // Told at its end.
+                self.young.pop_front();
+            }
+            self.young.push_back((mono, flow.socket));
         }
         self.count += 1;
         self.live.entry(flow.socket).or_default().push(live);
@@ -265,7 +275,8 @@ impl Flows {
             for live in peers.iter_mut().filter(|l| self.netns == u64::from(l.flow.netns)) {
                 if live.flow.proto == UDP {
                     let local = udp.get(&live.flow.cookie).map(|s| s.local);
-                    if let Some(local) = local.filter(|l| live.told.is_none() && l.port != 0) {
+                    if let Some(local) = local.filter(|l| live.flow.local.port == 0 && l.port != 0)
+                    {
                         live.flow.local = local;
                         live.told = Some(mono);
                         out.push(tell(live, FlowPhase::Update, mono));
@@ -318,9 +329,22 @@ impl Flows {
         let nobodys = |l: &Live| {
             l.owner.is_none() && l.flow.way == Way::In && mono.since(l.since) < OWNER_WANTED
         };
-        let waits = |l: &&Live| l.told.is_none() || nobodys(l);
+        let waits = |l: &&Live| l.flow.local.port == 0 || nobodys(l);
         let ours = self.live.values().flatten().filter(|l| u64::from(l.flow.netns) == self.netns);
         ours.into_iter().any(|l| waits(&l))
+    }
+
+    /// Those that have lasted for [`YOUNG`] and are not told yet.
+    pub fn grown(&mut self, mono: Mono) -> Vec<Connection> {
+        let mut out = Vec::new();
+        while let Some((_, socket)) = self.young.pop_front_if(|(at, _)| mono.since(*at) >= YOUNG) {
+            let peers = self.live.get_mut(&socket).into_iter().flatten();
+            for live in peers.filter(|l| l.told.is_none() && l.flow.local.port != 0) {
+                live.told = Some(mono);
+                out.push(tell(live, FlowPhase::Update, mono));
+            }
+        }
+        out
     }
 
     /// What is due: not told for a while, or (UDP) without a word for long.
@@ -458,13 +482,26 @@ mod tests {
         }
     }
 
+    /// Begins, and lasts long enough to be told.
+    fn began(
+        all: &mut Flows,
+        flow: &Flow,
+        owner: Option<Owner>,
+        (t, m): (Timestamp, Mono),
+    ) -> Vec<Connection> {
+        let mut told = all.began(flow, owner, t, m);
+        assert!(all.grown(m).is_empty(), "too young to be told");
+        told.extend(all.grown(m.plus(YOUNG)));
+        told
+    }
+
     #[test]
     fn tcp_from_begin_to_end_with_true_length_and_bytes() {
         let (mut all, (t, m)) = (flows(), at(10));
         let mut one = flow(1, TCP, "192.0.2.1:40000", "203.0.113.5:443");
         one.at_ns = 1_000_000_000;
         assert_eq!(
-            words(&all.began(&one, owner(5), t, m)),
+            words(&began(&mut all, &one, owner(5), (t, m))),
             ["Update 5 out 192.0.2.1:40000>203.0.113.5:443"]
         );
         assert!(all.told().has(&seen(&one)), "a dump does not tell it again");
@@ -484,7 +521,7 @@ mod tests {
         let mut one = flow(1, TCP, "192.0.2.1:22", "203.0.113.5:50000");
         one.way = Way::In;
         assert_eq!(
-            words(&all.began(&one, owner(1), t, m)),
+            words(&began(&mut all, &one, owner(1), (t, m))),
             ["Update 1 in 192.0.2.1:22>203.0.113.5:50000"]
         );
         assert_eq!(
@@ -500,11 +537,11 @@ mod tests {
         let mut waits = flow(3, TCP, "0.0.0.0:80", "0.0.0.0:0");
         waits.way = Way::Listens;
         assert_eq!(
-            words(&all.began(&waits, owner(5), t, m)),
+            words(&began(&mut all, &waits, owner(5), (t, m))),
             ["Update 5 listen 0.0.0.0:80>0.0.0.0:0"]
         );
         let inside = flow(4, TCP, "127.0.0.1:40001", "127.0.0.1:444");
-        assert!(all.began(&inside, owner(5), t, m).is_empty());
+        assert!(began(&mut all, &inside, owner(5), (t, m)).is_empty());
         assert!(all.ended(&inside, owner(5), t, m).is_empty());
     }
 
@@ -513,15 +550,15 @@ mod tests {
         let (mut all, (t, m)) = (flows(), at(10));
         let dns = flow(1, UDP, "0.0.0.0:40000", "192.0.2.53:53");
         assert_eq!(
-            words(&all.began(&dns, owner(5), t, m)),
+            words(&began(&mut all, &dns, owner(5), (t, m))),
             ["Update 5 out 0.0.0.0:40000>192.0.2.53:53"]
         );
-        assert!(all.began(&dns, owner(5), t, m).is_empty(), "told once");
+        assert!(began(&mut all, &dns, owner(5), (t, m)).is_empty(), "told once");
         let other = flow(1, UDP, "0.0.0.0:40000", "192.0.2.54:53");
-        assert_eq!(all.began(&other, owner(5), t, m).len(), 1);
+        assert_eq!(began(&mut all, &other, owner(5), (t, m)).len(), 1);
         let serves = flow(2, UDP, "192.0.2.1:53", "192.0.2.9:50000");
         assert_eq!(
-            words(&all.began(&serves, owner(6), t, m)),
+            words(&began(&mut all, &serves, owner(6), (t, m))),
             ["Update 6 in 192.0.2.1:53>192.0.2.9:50000"]
         );
         let release = flow(1, UDP, "0.0.0.0:40000", "0.0.0.0:0");
@@ -536,7 +573,7 @@ mod tests {
     fn a_connected_socket_of_datagrams_waits_for_its_own_port() {
         let (mut all, (t, m)) = (flows(), at(10));
         let mut one = flow(1, UDP, "0.0.0.0:0", "203.0.113.5:443");
-        assert!(all.began(&one, owner(5), t, m).is_empty());
+        assert!(began(&mut all, &one, owner(5), (t, m)).is_empty());
         assert!(all.waits(m));
         one.local = end("192.0.2.1:50000");
         assert_eq!(

@@ -63,7 +63,7 @@ const RARER: u32 = 10;
 /// or so rare, while a socket's own port is not known.
 const PORTS_EVERY: Duration = Duration::from_secs(1);
 /// What the kernel's part told is taken at most this often: waking up costs more than reading.
-const DRAIN_EVERY: Duration = Duration::from_millis(20);
+const DRAIN_EVERY: Duration = Duration::from_millis(100);
 /// How long to wait after a dump that failed.
 const DUMP_AGAIN: Duration = Duration::from_secs(1);
 /// A dump for a process that has just begun may cost more: one part in this many.
@@ -237,6 +237,8 @@ impl Watch {
         let over = self.take_ends(now, mono)?;
         let due = self.sockets.due(now, mono);
         out.extend(self.events(due, now));
+        let grown = self.flows.grown(mono);
+        out.extend(self.events(grown, now));
         if self.flows_due <= mono {
             self.flows_due = mono.plus(TIDY_EVERY);
             let due = self.flows.due(now, mono);

@@ -219,8 +219,9 @@ fn chain(process: &Process) -> Vec<&str> {
 
 /// Its connection and process, of what curl (under whatever name) did to `to`.
 fn who(seen: &mut Seen, to: SocketAddr) -> (Connection, Process) {
-    let open =
-        seen.until("the connection", |s| s.connection(to, Direction::Out, FlowPhase::Update));
+    // One that is over at once is told once.
+    let is = |c: &Connection| c.direction == Direction::Out && c.remote.port == to.port();
+    let open = seen.until("the connection", |s| s.find(|c| is(c) && c.process.is_some()));
     let process = seen.process(open.process.unwrap()).expect("told before its connection");
     (open, process)
 }
