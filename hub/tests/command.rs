@@ -176,6 +176,46 @@ fn an_import_is_exactly_once() {
     check(&data, &["import", "pihole-log", "/no/such/file"], 2, "", "/no/such/file");
 }
 
+/// Ended anywhere, by Ctrl-C or harder: what is there is whole batches, and the next import
+/// brings the rest, each once.
+#[test]
+fn an_import_that_was_ended_goes_on() {
+    use rustix::process::{Pid, Signal, kill_process};
+    const LINES: u32 = 45_000;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("events.txt");
+    let line = |n: u32| {
+        let ends = format!("src=192.0.2.{} dst=203.0.113.1 sport={}", n % 200 + 1, n % 60_000);
+        format!(
+            "[{}.5]\t[DESTROY] tcp 6 {ends} dport=443 packets=1 bytes={n} src=203.0.113.1 dst=192.0.2.{} sport=443 dport={} packets=1 bytes=1\n",
+            1_795_000_000 + n,
+            n % 200 + 1,
+            n % 60_000
+        )
+    };
+    std::fs::write(&file, (0..LINES).map(line).collect::<String>()).unwrap();
+    let import = ["import", "conntrack", file.to_str().unwrap()];
+    for (name, signal) in [("int", Signal::INT), ("kill", Signal::KILL)] {
+        let data = dir.path().join(name);
+        let mut child = agentmon(&data, &import).stderr(Stdio::null()).spawn().unwrap();
+        // From the first rows on, or, on a slow machine, before them: both must do.
+        let store = data.join("hub.duckdb");
+        while !store.exists() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        kill_process(Pid::from_child(&child), signal).ok();
+        child.wait().unwrap();
+        let sql = "SELECT count(*) % 20000 = 0 OR count(*) = 45000 FROM flows";
+        let seen = agentmon(&data, &["sql", "--csv", sql]).output().unwrap();
+        // Killed before there was a store to ask.
+        assert!(text(&seen.stdout).contains("true") || !seen.status.success(), "{seen:?}");
+        check(&data, &import, 0, "", "45,000 flows");
+        let sql = "SELECT count(*), count(DISTINCT bytes_out) FROM flows";
+        check(&data, &["sql", "--csv", sql], 0, "45000,45000", "");
+        check(&data, &import, 0, "", "0 events were new");
+    }
+}
+
 #[test]
 fn a_bad_configuration_is_refused_before_anything_is_opened() {
     let dir = tempfile::tempdir().unwrap();
