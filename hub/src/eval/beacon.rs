@@ -191,7 +191,7 @@ fn service(i: usize, device: &str, times: Vec<i64>) -> Service {
         ports: Some((443, 443)),
         ..Use::default()
     };
-    let target = Target { flows: Some(flows), questions: None };
+    let target = Target { flows: Some(Box::new(flows)), questions: None };
     Service {
         device: device.to_owned(),
         client: None,

@@ -14,8 +14,8 @@ use agentmon_core::finding::Severity;
 use duckdb::Connection;
 
 use super::rank::{Facts, Rank, SCORE_MAX, rank};
-use super::rhythm::{Rhythm, rhythm};
-use super::services::{self, Service, Services, TIMES_MIN, Use};
+use super::rhythm::{Rhythm, rhythm_from};
+use super::services::{self, Service, Services, TIMES_MIN, Target, Use};
 use crate::destinations::Destinations;
 use crate::store::StoreError;
 
@@ -131,9 +131,12 @@ pub fn find(
 ) -> Result<Vec<Beacon>, StoreError> {
     let mut found = Vec::new();
     for span in spans {
-        let services = services::read(db, now.minus(span.length()), now, span.grain())?;
-        let heard = hear(&services, networks, score);
-        found.extend(heard.into_iter().filter(|b| span.holds(b.rhythm.period)));
+        let (from, grain) = (now.minus(span.length()), span.grain());
+        let services = services::read_times(db, from, now, grain)?;
+        let mut all: Vec<(Service, Heard)> = rhythms(services.all, score);
+        all.retain(|(_, heard)| span.holds(heard.rhythm.period));
+        services::details(db, from, now, grain, all.iter_mut().map(|(service, _)| service))?;
+        found.extend(all.into_iter().map(|(service, heard)| beacon(&service, heard, networks)));
     }
     best(&mut found);
     Ok(found)
@@ -151,18 +154,35 @@ fn best(found: &mut Vec<Beacon>) {
     found.retain(|b| known.insert((b.device.clone(), b.target.clone())));
 }
 
-/// On all cores.
+/// Those of the services that beat.
 #[must_use]
 pub fn hear(services: &Services, networks: &Destinations, score: f64) -> Vec<Beacon> {
+    let of = |service: &Service| Some(beacon(service, loudest(service, score)?, networks));
+    on_all_cores(services.all.iter().collect(), of)
+}
+
+/// The services that beat, and how.
+fn rhythms(services: Vec<Service>, score: f64) -> Vec<(Service, Heard)> {
+    on_all_cores(services, |service| {
+        let heard = loudest(&service, score)?;
+        Some((service, heard))
+    })
+}
+
+fn on_all_cores<T: Send, R: Send>(all: Vec<T>, of: impl Fn(T) -> Option<R> + Sync) -> Vec<R> {
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let chunk = services.all.len().div_ceil(workers * 8).max(1);
-    let next = std::sync::Mutex::new(services.all.chunks(chunk));
+    let chunk = all.len().div_ceil(workers * 64).max(1);
+    let next = std::sync::Mutex::new(all.into_iter());
     let work = || {
         let mut found = Vec::new();
         loop {
-            let part = next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
-            let Some(part) = part else { return found };
-            found.extend(part.iter().filter_map(|s| of_service(s, networks, score)));
+            let mut next = next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let part: Vec<T> = next.by_ref().take(chunk).collect();
+            drop(next);
+            if part.is_empty() {
+                return found;
+            }
+            found.extend(part.into_iter().filter_map(&of));
         }
     };
     std::thread::scope(|scope| {
@@ -172,15 +192,22 @@ pub fn hear(services: &Services, networks: &Destinations, score: f64) -> Vec<Bea
     })
 }
 
+/// What was heard of a service.
+struct Heard {
+    rhythm: Rhythm,
+    target: String,
+    via: Via,
+}
+
 /// What of a service beats most clearly: a name's connections, its questions, or all names of
 /// the domain together.
-fn of_service(service: &Service, networks: &Destinations, least: f64) -> Option<Beacon> {
+fn loudest(service: &Service, least: f64) -> Option<Heard> {
     let mut best: Option<(Rhythm, &str, Via)> = None;
     let mut look = |times: &[i64], target, via| {
         if times.len() < TIMES_MIN {
             return;
         }
-        let Some(heard) = rhythm(times) else { return };
+        let Some(heard) = rhythm_from(times, least) else { return };
         let clearer = |(known, ..): &(Rhythm, &str, Via)| {
             (heard.score, heard.ahead) > (known.score, known.ahead)
         };
@@ -189,31 +216,28 @@ fn of_service(service: &Service, networks: &Destinations, least: f64) -> Option<
         }
     };
     for (name, target) in &service.targets {
-        let times = |using: &Option<Use>| using.as_ref().map(|u| u.times.clone());
-        look(&times(&target.flows).unwrap_or_default(), name, Via::Flows);
-        look(&times(&target.questions).unwrap_or_default(), name, Via::Dns);
+        for (using, via) in [(&target.flows, Via::Flows), (&target.questions, Via::Dns)] {
+            look(using.as_ref().map_or(&[][..], |u| &u.times), name, via);
+        }
     }
     if service.targets.len() > 1 {
         let all: Vec<i64> = uses(service, None).flat_map(|u| &u.times).copied().collect();
         look(&all, &service.group, Via::Domain);
     }
-    let (heard, target, via) = best?;
-    Some(beacon(service, heard, target, via, networks))
+    let (rhythm, target, via) = best?;
+    Some(Heard { rhythm, target: target.to_owned(), via })
 }
 
 /// How the service was used: by that name, or by all.
 fn uses<'a>(service: &'a Service, name: Option<&'a str>) -> impl Iterator<Item = &'a Use> {
     let named = service.targets.iter().filter(move |(n, _)| name.is_none_or(|name| name == *n));
-    named.flat_map(|(_, target)| target.flows.iter().chain(&target.questions))
+    let both = |(_, target): (_, &'a Target)| [&target.flows, &target.questions];
+    named.flat_map(both).filter_map(|using| using.as_deref())
 }
 
-fn beacon(
-    service: &Service,
-    rhythm: Rhythm,
-    target: &str,
-    via: Via,
-    networks: &Destinations,
-) -> Beacon {
+fn beacon(service: &Service, heard: Heard, networks: &Destinations) -> Beacon {
+    let Heard { rhythm, target, via } = heard;
+    let target = target.as_str();
     let name = (via != Via::Domain).then_some(target);
     let using = || uses(service, name);
     let address = using().find_map(|u| u.address);

@@ -59,6 +59,8 @@ const FAR: f64 = 6.0;
 const CERTAIN: f64 = 8.0;
 /// How far the finer fit then looks, in parts of the period.
 const NEAR: f64 = 0.03;
+/// Sums of logarithms are not exact.
+const ROUNDING: f64 = 1e-6;
 /// Whole seconds are not exact.
 const RESOLUTION: f64 = 0.5;
 
@@ -82,6 +84,13 @@ pub struct Rhythm {
 /// Times as beats, gaps between beats as a rhythm; `None` where there are too few.
 #[must_use]
 pub fn rhythm(times: &[i64]) -> Option<Rhythm> {
+    rhythm_from(times, 0.0)
+}
+
+/// As [`rhythm`]; of what scores less than `least` no more is told than its beats. That much
+/// cheaper: what cannot come so far is not fitted to the end.
+#[must_use]
+pub fn rhythm_from(times: &[i64], least: f64) -> Option<Rhythm> {
     let mut times = times.to_vec();
     times.sort_unstable();
     let gaps = gaps(&times);
@@ -103,20 +112,23 @@ pub fn rhythm(times: &[i64]) -> Option<Rhythm> {
     let span = sorted.iter().sum::<f64>().max(2.0 * MERGE_SECONDS);
     let chance = chance(&points, span);
     let ahead = |heart: &Heart| (heart.likelihood - chance) * weight - FREEDOM;
+    // The likelihood of a heart that is so far ahead, and a little less: sums are rounded.
+    let at = |ahead: f64| (ahead + FREEDOM) / weight + chance - ROUNDING;
+    let half = HALF + FEW_NATS * (1.0 - n / FEW).max(0.0);
     let periods = periods(&points);
-    let rough = heart(&points, span, &periods, &ROUGH);
     let limit = BEHIND.min(-0.1 * n);
-    if ahead(&rough) < limit {
-        return Some(none);
-    }
+    let rough = heart(&points, span, &periods, &ROUGH, at(limit));
+    let Some(rough) = rough.filter(|rough| ahead(rough) >= limit) else { return Some(none) };
     let certain = ahead(&rough) > CERTAIN.max(1.5 * PER_GAP[1] * n);
     let near = |p: &&f64| !certain || (**p - rough.period).abs() <= NEAR * rough.period;
     let periods: Vec<f64> = periods.iter().filter(near).copied().collect();
-    let fine = heart(&points, span, &periods, &FINE);
-    let heart = if fine.likelihood > rough.likelihood { fine } else { rough };
+    let needed = at(needed(least, n, half));
+    let fine = heart(&points, span, &periods, &FINE, rough.likelihood.max(needed));
+    let Some(heart) = fine.or((rough.likelihood > needed).then_some(rough)) else {
+        return Some(none);
+    };
     let ahead = ahead(&heart);
     let each = ((ahead / n - PER_GAP[0]) / (PER_GAP[1] - PER_GAP[0])).clamp(0.0, 1.0);
-    let half = HALF + FEW_NATS * (1.0 - n / FEW).max(0.0);
     let score = each / (1.0 + (-(ahead - half) / STEEP).exp());
     Some(Rhythm {
         score,
@@ -126,6 +138,17 @@ pub fn rhythm(times: &[i64]) -> Option<Rhythm> {
         beats,
         ahead,
     })
+}
+
+/// How far ahead `n` gaps must be for a score of `least`: the score is the product of two
+/// parts of at most 1, so each of them must come so far.
+fn needed(least: f64, n: f64, half: f64) -> f64 {
+    if least <= 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    let least = least.min(0.999);
+    let each = n * (PER_GAP[0] + least * (PER_GAP[1] - PER_GAP[0]));
+    each.max(half + STEEP * (least / (1.0 - least)).ln())
 }
 
 fn gaps(times: &[i64]) -> Vec<f64> {
@@ -159,8 +182,9 @@ fn points(sorted: &[f64]) -> Vec<f64> {
 }
 
 /// Of any length between two merged times and all of them: the same for each magnitude.
-fn anything(gap: f64, span: f64) -> f64 {
-    1.0 / (gap.max(1.0) * (span / MERGE_SECONDS).ln())
+fn anything(points: &[f64], span: f64) -> Vec<f64> {
+    let magnitudes = (span / MERGE_SECONDS).ln();
+    points.iter().map(|gap| 1.0 / (gap.max(1.0) * magnitudes)).collect()
 }
 
 /// Log likelihood of the best story without a heart.
@@ -168,15 +192,16 @@ fn chance(points: &[f64], span: f64) -> f64 {
     let over: Vec<f64> = points.iter().map(|g| (g - MERGE_SECONDS).max(0.0)).collect();
     let mean = over.iter().sum::<f64>() / over.len() as f64;
     let median = quantile(&over, 0.5) / std::f64::consts::LN_2;
+    let anything = anything(points, span);
     let mut best = f64::NEG_INFINITY;
     for mean in [mean, median, median * 0.8] {
         let mean = mean.max(1.0);
+        let even: Vec<f64> = over.iter().map(|over| (-over / mean).exp() / mean).collect();
         for any in [0.0, 0.05, 0.2, 0.5, 0.8] {
-            let one = |(gap, over): (&f64, &f64)| {
-                let even = (-over / mean).exp() / mean;
-                ((1.0 - any) * even + any * anything(*gap, span)).max(1e-12).ln()
+            let one = |(even, anything): (&f64, &f64)| {
+                ((1.0 - any) * even + any * anything).max(1e-12).ln()
             };
-            best = best.max(points.iter().zip(&over).map(one).sum());
+            best = best.max(even.iter().zip(&anything).map(one).sum());
         }
     }
     best
@@ -213,8 +238,7 @@ impl Shape {
         }
     }
 
-    fn density(self, gap: f64, period: f64, k: f64) -> f64 {
-        let deviation = self.deviation(period) * k.sqrt();
+    fn density(self, gap: f64, period: f64, k: f64, deviation: f64) -> f64 {
         if let (Self::Box(half), true) = (self, k == 1.0) {
             // Soft at its edges: the period is a guess.
             let (half, edge) = (half * period, 0.06 * half * period + RESOLUTION);
@@ -229,18 +253,26 @@ impl Shape {
     }
 }
 
-fn heart(points: &[f64], span: f64, periods: &[f64], grid: &Grid) -> Heart {
-    let mut best = Heart { likelihood: f64::NEG_INFINITY, period: 0.0, jitter: 0.0, missed: 0.0 };
+/// The likeliest story of a heart that is likelier than `floor`.
+fn heart(points: &[f64], span: f64, periods: &[f64], grid: &Grid, floor: f64) -> Option<Heart> {
+    let mut best = Heart { likelihood: floor, period: 0.0, jitter: 0.0, missed: 0.0 };
     let bells = grid.bells.iter().map(|part| Shape::Bell(*part));
     let shapes: Vec<Shape> = bells.chain(grid.boxes.iter().map(|half| Shape::Box(*half))).collect();
-    let any: Vec<f64> = points.iter().map(|gap| anything(*gap, span)).collect();
+    let any = anything(points, span);
+    let most = grid.most();
     let mut densities = vec![[0.0; MULTIPLES]; points.len()];
     for period in periods {
         for shape in &shapes {
+            let one = shape.deviation(*period);
+            let deviations: [f64; MULTIPLES] =
+                std::array::from_fn(|nth| one * ((nth + 1) as f64).sqrt());
             for (gap, row) in points.iter().zip(&mut densities) {
-                for (k, density) in (1u8..).zip(row.iter_mut()) {
-                    *density = shape.density(*gap, *period, f64::from(k));
+                for ((k, density), deviation) in (1u8..).zip(row.iter_mut()).zip(deviations) {
+                    *density = shape.density(*gap, *period, f64::from(k), deviation);
                 }
+            }
+            if at_most(&densities, &any, &most) + ROUNDING <= best.likelihood {
+                continue;
             }
             for missed in grid.missed {
                 let beats: Vec<f64> = densities.iter().map(|row| beat(row, *missed)).collect();
@@ -257,7 +289,46 @@ fn heart(points: &[f64], span: f64, periods: &[f64], grid: &Grid) -> Heart {
             }
         }
     }
-    best
+    (best.period > 0.0).then_some(best)
+}
+
+/// The largest weights that any story of a grid gives to a gap of one, two... periods, and
+/// to one of any length.
+struct Most {
+    beats: [f64; MULTIPLES],
+    heart: f64,
+    any: f64,
+}
+
+impl Grid {
+    fn most(&self) -> Most {
+        let mut beats = [0.0f64; MULTIPLES];
+        for missed in self.missed {
+            let mut part = 1.0 - missed;
+            for most in &mut beats {
+                *most = most.max(part);
+                part *= missed;
+            }
+        }
+        let any = self.any.iter().copied().fold(0.0, f64::max);
+        let heart = 1.0 - self.any.iter().copied().fold(1.0, f64::min);
+        Most { beats, heart, any }
+    }
+}
+
+/// What no story with these densities is likelier than.
+fn at_most(densities: &[[f64; MULTIPLES]], any: &[f64], most: &Most) -> f64 {
+    let (mut sum, mut product) = (0.0, 1.0f64);
+    for (row, any) in densities.iter().zip(any) {
+        let beat: f64 = row.iter().zip(&most.beats).map(|(density, most)| density * most).sum();
+        product *= (most.heart * beat + most.any * any).max(1e-12);
+        // One logarithm for many factors, before they are too small or too large for it.
+        if !(1e-200..1e200).contains(&product) {
+            sum += product.ln();
+            product = 1.0;
+        }
+    }
+    sum + product.ln()
 }
 
 /// A gap of one period, or of several where beats are missing.
@@ -386,6 +457,37 @@ mod tests {
         for times in [&[][..], &[7], &[1, 2, 3, 4, 5, 6, 7], &[0, 600, 1_200]] {
             assert_eq!(rhythm(times), None, "{times:?}");
         }
+    }
+
+    /// Hearts, chance and people: what is cut off early scores less, all else is the same.
+    #[test]
+    fn what_is_cut_off_early_is_below_what_was_asked_for() {
+        let mut rng = StdRng::seed_from_u64(SEED);
+        let mut told = 0;
+        for nth in 0..600 {
+            let (mean, jitter) = (300.0 * f64::from(1 + nth % 40), f64::from(nth % 6) / 10.0);
+            let mut times = match nth % 3 {
+                0 => synth::beats(&mut rng, Beat { period: mean, jitter, missed: 0.2 }, DAY),
+                1 => synth::chance(&mut rng, mean, DAY),
+                _ => synth::sessions(&mut rng, mean, DAY),
+            };
+            times.truncate(4 + nth as usize % 90);
+            let whole = rhythm(&times);
+            for least in [0.05, 0.5, 0.8, 0.95] {
+                match (whole, rhythm_from(&times, least)) {
+                    (Some(whole), Some(cut)) if whole.score >= least => {
+                        assert_eq!(cut, whole, "from {least}");
+                        told += 1;
+                    }
+                    (Some(whole), Some(cut)) => {
+                        assert!(cut.score < least, "{cut:?} from {least}, {whole:?}");
+                        assert_eq!(cut.beats, whole.beats);
+                    }
+                    (whole, cut) => assert_eq!(cut, whole),
+                }
+            }
+        }
+        assert!(told > 300, "{told}");
     }
 
     proptest::proptest! {

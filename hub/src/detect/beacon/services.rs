@@ -5,6 +5,10 @@
 //! [`Service`]s: what belongs to one registrable domain, or to one address, all its names,
 //! ports and addresses. A device is its MAC, or the address where none is known.
 //!
+//! [`read`] tells all of them, [`read_times`] no more than when, which is what a rhythm is made
+//! of; [`details`] then adds the rest for the few that matter. A home's day has a million pairs
+//! of device and name: sums, samples and deviations of each cost more than all else.
+//!
 //! Memory: 8 bytes for each flow and question of the span, once here and once in DuckDB,
 //! within its limit. Rows of more than [`TIMES_MAX`] times are left out and counted: five a
 //! second all day long is no heart.
@@ -15,7 +19,8 @@ use std::net::IpAddr;
 use agentmon_core::Timestamp;
 use agentmon_core::name::Name;
 use duckdb::arrow::array::{
-    Array as _, AsArray as _, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+    Array as _, AsArray as _, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch,
+    StringArray,
 };
 use duckdb::{Connection, params};
 
@@ -51,9 +56,9 @@ pub struct Use {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
     /// By connections.
-    pub flows: Option<Use>,
+    pub flows: Option<Box<Use>>,
     /// By questions.
-    pub questions: Option<Use>,
+    pub questions: Option<Box<Use>>,
 }
 
 /// One device and one service.
@@ -89,9 +94,11 @@ pub struct Services {
 /// `{grain}`: seconds within which things are one. The inner grouping is of use where it makes
 /// few of many; with a grain of a second it would only cost.
 const FLOWS: &str = "SELECT device, any_value(client) AS client, target, named,
-        any_value(address) AS address, list(moment) AS times, sum(sent)::DOUBLE AS bytes_out,
+        any_value(address) AS address, {times} AS times, sum(sent)::DOUBLE AS bytes_out,
         sum(got)::DOUBLE AS bytes_in, stddev_pop(ln(1 + sent / n)) AS spread,
         min(low)::BIGINT AS low, max(high)::BIGINT AS high
+    FROM {source} GROUP BY device, target, named";
+const TIMES: &str = "SELECT device, target, named, {times} AS times
     FROM {source} GROUP BY device, target, named";
 const FLOW: &str = "(SELECT coalesce(mac, src) AS device, src AS client,
         coalesce(name, dst) AS target, name IS NOT NULL AS named, dst AS address,
@@ -99,7 +106,7 @@ const FLOW: &str = "(SELECT coalesce(mac, src) AS device, src AS client,
         coalesce(bytes_in, 0) AS got, dport AS low, dport AS high, 1 AS n
     FROM flows WHERE time > make_timestamp($1) AND time <= make_timestamp($2))";
 const QUESTIONS: &str = "SELECT device, any_value(client) AS client, target, true AS named,
-        list(moment) AS times, max(low)::BIGINT AS low
+        {times} AS times, max(low)::BIGINT AS low
     FROM {source} GROUP BY device, target";
 const QUESTION: &str = "(SELECT coalesce(mac, client) AS device, client, name AS target,
         true AS named, NULL::VARCHAR AS address, epoch(time)::BIGINT AS moment, 0 AS sent,
@@ -111,9 +118,15 @@ const GRAIN: &str = "(SELECT device, any_value(client) AS client, target, named,
         min(low) AS low, max(high) AS high, count(*) AS n
     FROM {source} GROUP BY device, target, named, moment // {grain})";
 
-fn statement(outer: &str, inner: &str, grain: u32) -> String {
+/// Pairs of device and target, `$3`.
+const WANTED: &str = "(SELECT s.* FROM {source} s WHERE (s.device, s.target) IN (
+        SELECT (w.device, w.target) FROM (SELECT unnest(from_json($3,
+            '[{\"device\":\"VARCHAR\",\"target\":\"VARCHAR\"}]')) AS w)))";
+
+fn statement(outer: &str, times: &str, inner: &str, grain: u32) -> String {
     let grained = GRAIN.replace("{source}", inner).replace("{grain}", &grain.to_string());
-    outer.replace("{source}", if grain > 1 { &grained } else { inner })
+    let source = if grain > 1 { &grained } else { inner };
+    outer.replace("{source}", source).replace("{times}", times)
 }
 
 /// Reads `(from, to]`; things of one device and target within `grain` seconds are one.
@@ -126,16 +139,86 @@ pub fn read(
     to: Timestamp,
     grain: u32,
 ) -> Result<Services, StoreError> {
+    gather(db, from, to, grain, [FLOWS, QUESTIONS])
+}
+
+/// As [`read`], but of each use its times alone.
+///
+/// # Errors
+/// What DuckDB says.
+pub fn read_times(
+    db: &Connection,
+    from: Timestamp,
+    to: Timestamp,
+    grain: u32,
+) -> Result<Services, StoreError> {
+    gather(db, from, to, grain, [TIMES, TIMES])
+}
+
+fn gather(
+    db: &Connection,
+    from: Timestamp,
+    to: Timestamp,
+    grain: u32,
+    [flows, questions]: [&str; 2],
+) -> Result<Services, StoreError> {
     let mut gather = Gather::default();
-    let both =
-        [(statement(FLOWS, FLOW, grain), false), (statement(QUESTIONS, QUESTION, grain), true)];
-    for (sql, questions) in both {
-        let mut statement = db.prepare(&sql)?;
+    for (outer, inner, asks) in [(flows, FLOW, false), (questions, QUESTION, true)] {
+        let mut statement = db.prepare(&statement(outer, "list(moment)", inner, grain))?;
         for batch in statement.query_arrow(params![from.micros(), to.micros()])? {
-            gather.batch(&batch, questions);
+            gather.batch(&batch, asks);
         }
     }
     Ok(gather.done())
+}
+
+/// What [`read_times`] left out, of these services; arguments as there.
+///
+/// # Errors
+/// What DuckDB says.
+pub fn details<'a>(
+    db: &Connection,
+    from: Timestamp,
+    to: Timestamp,
+    grain: u32,
+    services: impl Iterator<Item = &'a mut Service>,
+) -> Result<(), StoreError> {
+    let mut wanted: HashMap<String, HashMap<String, &mut Target>> = HashMap::new();
+    let mut clients: HashMap<String, Vec<&mut Option<IpAddr>>> = HashMap::new();
+    let mut pairs = Vec::new();
+    for Service { device, client, targets, .. } in services {
+        clients.entry(device.clone()).or_default().push(client);
+        let of = wanted.entry(device.clone()).or_default();
+        for (name, target) in targets {
+            pairs.push(serde_json::json!({"device": device, "target": name}));
+            of.insert(name.clone(), target);
+        }
+    }
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let pairs = serde_json::Value::from(pairs).to_string();
+    for (outer, inner, asks) in [(FLOWS, FLOW, false), (QUESTIONS, QUESTION, true)] {
+        let inner = WANTED.replace("{source}", inner);
+        let mut statement = db.prepare(&statement(outer, "[]::BIGINT[]", &inner, grain))?;
+        for batch in statement.query_arrow(params![from.micros(), to.micros(), pairs])? {
+            let Some(columns) = Columns::of(&batch) else { continue };
+            for row in 0..batch.num_rows() {
+                let (device, target) = (columns.device.value(row), columns.target.value(row));
+                let target = wanted.get_mut(device).and_then(|of| of.get_mut(target));
+                let Some(target) = target else { continue };
+                let using = if asks { &mut target.questions } else { &mut target.flows };
+                if let Some(using) = using {
+                    let times = std::mem::take(&mut using.times);
+                    **using = Use { times, ..columns.using(row, Vec::new(), asks) };
+                }
+                for client in clients.get_mut(device).into_iter().flatten() {
+                    **client = client.or(columns.client(row));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Puts uses together into services.
@@ -161,56 +244,69 @@ fn real<'a>(batch: &'a RecordBatch, column: &str) -> Option<&'a Float64Array> {
     batch.column_by_name(column)?.as_any().downcast_ref()
 }
 
+/// The columns of an answer; those that [`read_times`] does not ask for may be missing.
+struct Columns<'a> {
+    device: &'a StringArray,
+    target: &'a StringArray,
+    named: &'a BooleanArray,
+    times: &'a ListArray,
+    client: Option<&'a StringArray>,
+    address: Option<&'a StringArray>,
+    ends: [Option<&'a Int64Array>; 2],
+    sums: [Option<&'a Float64Array>; 3],
+}
+
+impl<'a> Columns<'a> {
+    fn of(batch: &'a RecordBatch) -> Option<Self> {
+        Some(Self {
+            device: text(batch, "device")?,
+            target: text(batch, "target")?,
+            named: batch.column_by_name("named")?.as_boolean_opt()?,
+            times: batch.column_by_name("times")?.as_list_opt::<i32>()?,
+            client: text(batch, "client"),
+            address: text(batch, "address"),
+            ends: ["low", "high"].map(|column| int(batch, column)),
+            sums: ["bytes_out", "bytes_in", "spread"].map(|column| real(batch, column)),
+        })
+    }
+
+    fn client(&self, row: usize) -> Option<IpAddr> {
+        self.client.filter(|c| c.is_valid(row))?.value(row).parse().ok()
+    }
+
+    fn using(&self, row: usize, times: Vec<i64>, questions: bool) -> Use {
+        let [low, high] =
+            self.ends.map(|c| c.filter(|c| c.is_valid(row)).map(|column| column.value(row)));
+        let [out, inward, spread] = self
+            .sums
+            .map(|c| c.filter(|c| c.is_valid(row)).map_or(0.0, |column| column.value(row)));
+        let port = |n: Option<i64>| n.and_then(|p| u16::try_from(p).ok());
+        let address = self.address.filter(|a| a.is_valid(row));
+        Use {
+            times,
+            bytes_out: out as u64,
+            bytes_in: inward as u64,
+            spread,
+            ports: if questions { None } else { port(low).zip(port(high)) },
+            address: address.and_then(|a| a.value(row).parse().ok()),
+            ttl: low.filter(|_| questions).and_then(|ttl| u32::try_from(ttl).ok()),
+        }
+    }
+}
+
 impl Gather {
     fn batch(&mut self, batch: &RecordBatch, questions: bool) {
-        let (Some(device), Some(client), Some(target)) =
-            (text(batch, "device"), text(batch, "client"), text(batch, "target"))
-        else {
-            return;
-        };
-        let (Some(named), Some(times)) = (
-            batch.column_by_name("named").and_then(|c| c.as_boolean_opt()),
-            batch.column_by_name("times").and_then(|c| c.as_list_opt::<i32>()),
-        ) else {
-            return;
-        };
-        let address = text(batch, "address");
-        let (low, high) = (int(batch, "low"), int(batch, "high"));
-        let (out, inward, spread) =
-            (real(batch, "bytes_out"), real(batch, "bytes_in"), real(batch, "spread"));
+        let Some(columns) = Columns::of(batch) else { return };
         for row in 0..batch.num_rows() {
-            if device.is_null(row) || target.is_null(row) {
+            if columns.device.is_null(row) || columns.target.is_null(row) {
                 continue;
             }
-            let Some(times) = seconds(times, row) else { continue };
+            let Some(times) = seconds(columns.times, row) else { continue };
             self.events += times.len() as u64;
-            let number = |column: Option<&Int64Array>| {
-                column.filter(|c| c.is_valid(row)).map(|c| c.value(row))
-            };
-            let float = |column: Option<&Float64Array>| {
-                column.filter(|c| c.is_valid(row)).map_or(0.0, |c| c.value(row))
-            };
-            let port = |column| number(column).and_then(|p| u16::try_from(p).ok());
-            let using = Use {
-                times,
-                bytes_out: float(out) as u64,
-                bytes_in: float(inward) as u64,
-                spread: float(spread),
-                ports: if questions { None } else { port(low).zip(port(high)) },
-                address: address
-                    .filter(|a| a.is_valid(row))
-                    .and_then(|a| a.value(row).parse().ok()),
-                ttl: number(low).filter(|_| questions).and_then(|t| u32::try_from(t).ok()),
-            };
-            let client =
-                client.is_valid(row).then(|| client.value(row)).and_then(|c| c.parse().ok());
-            self.add(
-                device.value(row),
-                client,
-                (target.value(row), named.value(row)),
-                using,
-                questions,
-            );
+            let using = columns.using(row, times, questions);
+            let target = (columns.target.value(row), columns.named.value(row));
+            let client = columns.client(row);
+            self.add(columns.device.value(row), client, target, using, questions);
         }
     }
 
@@ -239,9 +335,9 @@ impl Gather {
         service.named = named;
         let target = service.targets.entry(target.to_owned()).or_default();
         if questions {
-            target.questions = Some(using);
+            target.questions = Some(Box::new(using));
         } else {
-            target.flows = Some(using);
+            target.flows = Some(Box::new(using));
         }
     }
 
