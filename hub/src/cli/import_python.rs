@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use agentmon_core::wire::Batch;
 use anyhow::Context as _;
 use clap::Args;
 
 use super::context::Context;
-use super::import::{SpanArgs, Unit, bar, lists, passed, store};
+use super::import::{SpanArgs, To, Unit, bar, lists, passed};
 use super::units;
 use crate::import::python::{self, Database, Summary};
 use crate::import::{Span, python_config};
@@ -74,7 +73,7 @@ fn history(
     let database = Database::open(file)?;
     let bar = bar(file, database.rows()?, Unit::Rows);
     let hub = &mut *context.hub;
-    let mut send = |batch: Batch| store(hub, &args.sensor, batch);
+    let mut send = To { hub, sensor: &args.sensor, progress: &|| () };
     let progress = |rows: u64| bar.set_position(rows);
     let lists = (lists, fingerprint.as_str());
     let summary = python::python(&database, names, &config, lists, span, &progress, &mut send)
