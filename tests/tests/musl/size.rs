@@ -18,8 +18,9 @@ struct Budget {
 fn budget(machine: u16) -> Budget {
     match machine {
         elf::AARCH64 => Budget { binary: 4_000_000, package: 2_500_000 },
-        // Its code is longer, and a PC has more room than a router's flash.
-        _ => Budget { binary: 4_800_000, package: 2_800_000 },
+        // Its code is longer, and a PC has more room than a router's flash. Rustup's own standard
+        // library makes 20 kB more of it than one that is built along.
+        _ => Budget { binary: 4_850_000, package: 2_800_000 },
     }
 }
 
