@@ -55,6 +55,8 @@ const NAMES_LEAST: f32 = 3.9;
 const NETWORK: f32 = 2.0;
 /// What part of `many_names` is told of names that nobody connects to.
 const NEVER_CONNECTED: f32 = 0.4;
+/// What part of `weight` is told of long names below a domain that one device has to itself.
+const ALONE: f32 = 0.35;
 /// Names in the domain of a key for the whole network.
 const EVERYBODY: u64 = 0;
 
@@ -231,17 +233,21 @@ impl Detector {
         let (pair, _) = self.pairs.entry(question.pair(), at.steady);
         pair.fade(at.steady);
         pair.add(&dns.name, weight);
-        let trust = domain.seen.trust();
-        let unused = domain.seen.is_never_connected()
-            && self.habits.connects(question.device_hash, at.steady);
-        if let Some(reason) = self.config.judge(pair, trust, unused) {
+        let grounds = Grounds {
+            trust: domain.seen.trust(),
+            unused: domain.seen.is_never_connected()
+                && self.habits.connects(question.device_hash, at.steady),
+            alone: domain.seen.is_alone(),
+        };
+        if let Some(reason) = self.config.judge(pair, grounds) {
             if self.told.first(question.pair(), at.steady) {
                 let tell = tell(&self.config, dns, question, reason, pair, &domain.seen);
                 found.push(Found { time: at.time, finding: tell });
             }
             return;
         }
-        let everybody = self.config.judge(&domain.trail, trust * NETWORK, false);
+        let all = Grounds { trust: grounds.trust * NETWORK, unused: false, alone: false };
+        let everybody = self.config.judge(&domain.trail, all);
         let devices = domain.seen.devices();
         if let Some(reason) = everybody.filter(|r| *r != Reason::ManyNames && devices > 1)
             && self.told.first(mix(question.domain_hash, EVERYBODY), at.steady)
@@ -280,15 +286,26 @@ impl Detector {
     }
 }
 
+/// What speaks for and against a domain besides its names.
+#[derive(Clone, Copy, Debug)]
+struct Grounds {
+    /// How much more it takes to be suspicious.
+    trust: f32,
+    /// The device connects to what it asks for, but never to names of these.
+    unused: bool,
+    /// Nobody else asks below the domain.
+    alone: bool,
+}
+
 impl Config {
-    /// `unused`: the device connects to what it asks for, but never to names of these.
-    fn judge(&self, trail: &Trail, trust: f32, unused: bool) -> Option<Reason> {
-        let more = |sum: f32, limit: u32| sum >= limit as f32 * trust;
-        if more(trail.fast, self.weight) && trail.names >= NAMES_LEAST {
+    fn judge(&self, trail: &Trail, grounds: Grounds) -> Option<Reason> {
+        let more = |sum: f32, limit: u32| sum >= limit as f32 * grounds.trust;
+        let alone = grounds.alone && trail.long >= self.weight as f32 * ALONE;
+        if (alone || more(trail.fast, self.weight)) && trail.names >= NAMES_LEAST {
             Some(Reason::Data)
         } else if more(trail.slow, self.trickle_weight) && trail.names_slow >= NAMES_LEAST {
             Some(Reason::Trickle)
-        } else if self.are_many(trail, trust, unused) {
+        } else if self.are_many(trail, grounds) {
             Some(Reason::ManyNames)
         } else {
             None
@@ -302,7 +319,8 @@ impl Config {
         self.many_names.saturating_mul(5) / 12
     }
 
-    fn are_many(&self, trail: &Trail, trust: f32, unused: bool) -> bool {
+    fn are_many(&self, trail: &Trail, grounds: Grounds) -> bool {
+        let Grounds { trust, unused, .. } = grounds;
         let many = self.many_names as f32 * trust;
         trail.burst >= self.at_once() as f32 * trust
             || trail.short >= many * if unused { NEVER_CONNECTED } else { 1.0 }

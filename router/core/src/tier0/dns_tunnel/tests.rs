@@ -395,3 +395,30 @@ fn nothing_grows() {
     assert!(s.status("tier0.dns_tunnel.domains") <= places(DOMAINS_ROWS));
     assert!(s.status("tier0.dns_tunnel.evicted") > 0);
 }
+
+/// Long names in ordinary types that one device alone asks for: too few for a tunnel that
+/// shares its domain with others, at a hundredth of the speed too.
+#[test]
+fn long_names_below_a_domain_of_its_own() {
+    tool(200, |r, _| (A, format!("{}.evil.example", r.text(HEX, 60))));
+    tool(200, |r, _| (A, format!("{}.evil.example", r.text(BASE32, 40))));
+}
+
+/// The same from several devices, or with a name that a second one asks for too, is software
+/// that many have.
+#[test]
+fn long_names_of_software_that_several_have() {
+    for (devices, connects) in [(3, false), (1, true)] {
+        let (mut s, mut random) = (Script::new(Tier0Config::default(), "dns-tunnel"), Random(9));
+        for n in 0..90u64 {
+            let client = format!("192.168.1.{}", 20 + n % devices);
+            let name = format!("{}.telemetry.example", random.text(BASE32, 40));
+            s.dns(n as i64 * 13, dns(&client, &name, &["198.51.100.7"]));
+            if connects {
+                s.flow(n as i64 * 13, flow(&client, "198.51.100.7:443"));
+            }
+        }
+        let said: Vec<_> = s.found.iter().filter(|f| f.finding.rule == "dns-tunnel").collect();
+        assert!(said.is_empty(), "{devices} devices: {said:?}");
+    }
+}

@@ -45,12 +45,14 @@ const LONG_ANSWER_CHARS: usize = 100;
 /// A fingerprint asks about something; as many of them as a virus scanner asks for while it
 /// goes through a disk are no tunnel.
 const FINGERPRINT_MAX: f32 = 10.0;
-/// From here on a name is too long for a trickle of ordinary ones.
-const TRICKLE_BITS: f32 = 150.0;
+/// From here on a name is too long for a trickle of ordinary ones, or for one device alone.
+const LONG_BITS: f32 = 150.0;
 /// From here on a short name counts among many different ones.
 const SHORT_BITS: f32 = 10.0;
-/// An odd one counts as so many: nobody asks for thirty in a quarter of an hour.
-const SHORT_ODD: f32 = 8.0;
+/// An odd one counts as so many: nobody asks for ten in a quarter of an hour.
+const SHORT_ODD: f32 = 24.0;
+/// The same for types that mail servers use too.
+const SHORT_RARE: f32 = 2.0;
 
 /// As how many names of a burst it counts: a fingerprint, a name that holds a session's
 /// number and a few bytes beside it, an odd one.
@@ -64,7 +66,8 @@ const BURST_ODD: f32 = 8.0;
 pub(super) struct Weight {
     pub(super) bits: f32,
     pub(super) fast: f32,
-    pub(super) slow: f32,
+    /// Of `fast`, what is in long names that are neither fingerprints nor addresses.
+    pub(super) long: f32,
     /// How much it counts among many different names.
     pub(super) short: f32,
     /// How much it counts among many at once.
@@ -84,9 +87,10 @@ impl Weight {
         Self {
             bits: info.bits,
             fast,
-            slow: if plain && info.bits >= TRICKLE_BITS { weight } else { 0.0 },
+            long: if plain && info.bits >= LONG_BITS { weight } else { 0.0 },
             short: match many && !asks {
                 true if oddness >= ODD => SHORT_ODD,
+                true if oddness >= RARE => SHORT_RARE,
                 true => 1.0,
                 false => 0.0,
             },
@@ -136,6 +140,8 @@ pub(super) struct Trail {
     /// When the sums were last faded; they are of this moment.
     at: Mono,
     pub(super) fast: f32,
+    /// Of `fast`, what was in long names; the same fading slowly.
+    pub(super) long: f32,
     pub(super) slow: f32,
     /// Different names, fading fast and slowly.
     pub(super) names: f32,
@@ -160,9 +166,15 @@ impl Trail {
         if passed > 0.0 {
             let fast = (-passed / FAST.as_secs_f32()).exp2();
             let slow = (-passed / SLOW.as_secs_f32()).exp2();
-            for sum in
-                [&mut self.fast, &mut self.names, &mut self.short, &mut self.bits, &mut self.odd]
-            {
+            let sums = [
+                &mut self.fast,
+                &mut self.long,
+                &mut self.names,
+                &mut self.short,
+                &mut self.bits,
+                &mut self.odd,
+            ];
+            for sum in sums {
                 *sum *= fast;
             }
             let sums =
@@ -177,14 +189,15 @@ impl Trail {
     /// After [`Self::fade`].
     pub(super) fn add(&mut self, name: &Name, weight: Weight) {
         self.fast += weight.fast;
-        self.slow += weight.slow;
+        self.slow += weight.long;
+        self.long += weight.long;
         self.names += 1.0;
         self.bits += weight.bits;
         self.short += weight.short;
         self.short_slow += weight.short;
         self.burst += weight.burst;
         self.odd += f32::from(u8::from(weight.odd));
-        if weight.slow > 0.0 {
+        if weight.long > 0.0 {
             self.names_slow += 1.0;
             self.bits_slow += weight.bits;
         }
@@ -225,6 +238,11 @@ impl Use {
     /// Names that several ask for are no messages of one of them.
     pub(super) const fn is_shared(&self) -> bool {
         self.shared >= 3 && self.shared >= self.names / 10
+    }
+    /// Only one device asks below it, no name of it twice, and nobody connects: what software
+    /// that many have asks for is asked for by several, sooner or later.
+    pub(super) const fn is_alone(&self) -> bool {
+        self.devices() == 1 && self.shared == 0 && self.connections == 0
     }
     /// Nobody who asks wants the address.
     pub(super) const fn is_never_connected(&self) -> bool {
